@@ -1,0 +1,138 @@
+// Package config turns a configuration file into one typed, validated Config.
+//
+// It reads files and nothing else: it opens no socket and knows no other
+// package of pgvalet. Everything a file can say is parsed here, once: what
+// leaves this package are durations, modes and paths, never strings to be
+// parsed again. A Config is immutable after Load; a reload builds a new one.
+package config
+
+import (
+	"io/fs"
+	"time"
+)
+
+// Config is one configuration file, complete: defaults filled in, relative
+// paths made absolute (relative to the file), contradictions refused.
+type Config struct {
+	Path      string // absolute path of the file
+	Settings         // section [pgvalet]
+	Databases map[string]*Database
+	Users     map[string]*User
+}
+
+// Settings are the process-wide settings; each field is the setting of the
+// same name in snake case. A zero duration or limit means "off" or "no limit"
+// unless its documentation says otherwise.
+type Settings struct {
+	// Where and how clients connect.
+	ListenAddr      []string // host names or addresses; "*" is every interface; empty: unix socket only
+	ListenPort      int
+	UnixSocketDir   string // empty: no unix socket
+	UnixSocketMode  fs.FileMode
+	UnixSocketGroup string
+	MaxClientConn   int
+	AuthType        AuthType
+	AuthFile        string
+	ScramIterations int
+	AdminUsers      []string
+	StatsUsers      []string
+
+	ClientTLSSSLMode   SSLMode
+	ClientTLSKeyFile   string
+	ClientTLSCertFile  string
+	ClientTLSCAFile    string
+	ClientTLSProtocols TLSProtocols
+
+	// Pools.
+	PoolMode               PoolMode
+	DefaultPoolSize        int // 0: no limit
+	MinPoolSize            int
+	MaxPreparedStatements  int // 0: named statements are not tracked
+	IgnoreStartupParams    []string
+	TrackExtraParameters   []string
+	ServerResetQuery       string
+	ServerResetQueryAlways bool
+	ServerCheckQuery       string // "<empty>": an empty query; "": no check
+	ServerCheckDelay       time.Duration
+
+	ServerTLSSSLMode   SSLMode
+	ServerTLSCAFile    string
+	ServerTLSKeyFile   string
+	ServerTLSCertFile  string
+	ServerTLSProtocols TLSProtocols
+
+	// Timeouts.
+	ServerLifetime         time.Duration // 0: one use
+	ServerIdleTimeout      time.Duration
+	ServerConnectTimeout   time.Duration
+	ServerLoginRetry       time.Duration
+	QueryTimeout           time.Duration
+	QueryWaitTimeout       time.Duration
+	QueryWaitNotify        time.Duration
+	CancelWaitTimeout      time.Duration
+	ClientIdleTimeout      time.Duration
+	ClientLoginTimeout     time.Duration
+	IdleTransactionTimeout time.Duration
+	TransactionTimeout     time.Duration
+
+	// Process.
+	LogFile           string // empty: stderr only
+	LogFormat         LogFormat
+	PidFile           string
+	Verbose           int
+	LogConnections    bool
+	LogDisconnections bool
+	LogPoolerErrors   bool
+	LogStats          bool
+	StatsPeriod       time.Duration
+	EventLoops        int // 0: max(1, cores/2)
+	MaxPacketSize     int
+
+	TCPKeepalive bool
+	TCPKeepidle  time.Duration // 0: the system's
+	TCPKeepintvl time.Duration // 0: the system's
+	TCPKeepcnt   int           // 0: the system's
+}
+
+// Database is one entry of [databases].
+type Database struct {
+	Name   string // the name clients ask for
+	DBName string // the real database; defaults to Name
+
+	Host     string // name, address, or directory of a unix socket (starts with "/")
+	Port     int
+	User     string // forced server user; empty: the client's own
+	Password Secret // for User; empty: auth_file has it
+
+	ServerAuth    ServerAuth
+	IAMRegion     string // never empty after Load when ServerAuth is ServerAuthIAM
+	IAMHost       string // the endpoint that tokens are signed for; defaults to Host
+	IAMPort       int    // defaults to Port
+	ServerTLSName string // the name the certificate must carry; defaults to IAMHost when that was set, else Host
+
+	PoolMode         PoolMode      // PoolModeUnset: the global one
+	PoolSize         int           // -1: default_pool_size
+	MinPoolSize      int           // -1: min_pool_size
+	ServerLifetime   time.Duration // -1: server_lifetime
+	QueryWaitTimeout time.Duration // -1: query_wait_timeout
+	ConnectQuery     string
+
+	// Sent in the server's StartupMessage when not empty.
+	ClientEncoding  string
+	DateStyle       string
+	TimeZone        string
+	ApplicationName string
+}
+
+// User is one entry of [users]. A value of -1 means that the entry says
+// nothing and the database's or the global setting holds.
+type User struct {
+	Name                   string
+	PoolMode               PoolMode
+	PoolSize               int
+	QueryTimeout           time.Duration
+	QueryWaitTimeout       time.Duration
+	IdleTransactionTimeout time.Duration
+	TransactionTimeout     time.Duration
+	ClientIdleTimeout      time.Duration
+}

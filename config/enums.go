@@ -1,0 +1,96 @@
+package config
+
+// PoolMode is when a server goes back to its pool.
+type PoolMode uint8
+
+// The pool modes, as in PgBouncer.
+const (
+	PoolModeUnset PoolMode = iota // "": inherit
+	PoolModeSession
+	PoolModeTransaction
+	PoolModeStatement
+)
+
+// String returns the mode as the file and the console write it.
+func (m PoolMode) String() string {
+	return [...]string{"", "session", "transaction", "statement"}[m]
+}
+
+// AuthType is how a client proves who it is.
+type AuthType uint8
+
+// The authentication types that pgvalet accepts from clients.
+const (
+	AuthTrust AuthType = iota
+	AuthPlain
+	AuthMD5
+	AuthScram
+)
+
+// String returns the type as the file writes it.
+func (t AuthType) String() string {
+	return [...]string{"trust", "plain", "md5", "scram-sha-256"}[t]
+}
+
+// SSLMode is one of libpq's six sslmodes.
+type SSLMode uint8
+
+// The sslmodes, weakest first: comparisons rely on this order.
+const (
+	SSLDisable SSLMode = iota
+	SSLAllow
+	SSLPrefer
+	SSLRequire
+	SSLVerifyCA
+	SSLVerifyFull
+)
+
+// String returns the mode as the file writes it.
+func (m SSLMode) String() string {
+	return [...]string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}[m]
+}
+
+// ServerAuth is how pgvalet logs in to a database.
+type ServerAuth uint8
+
+// The ways to log in to a database.
+const (
+	ServerAuthPassword ServerAuth = iota
+	ServerAuthIAM
+)
+
+// String returns the value as the file writes it.
+func (a ServerAuth) String() string { return [...]string{"password", "iam"}[a] }
+
+// LogFormat is the form of a log line.
+type LogFormat uint8
+
+// The log formats.
+const (
+	LogConsole LogFormat = iota
+	LogJSON
+)
+
+// String returns the format as the file writes it.
+func (f LogFormat) String() string { return [...]string{"console", "json"}[f] }
+
+// TLSProtocols is an inclusive range of TLS versions, as crypto/tls numbers
+// them (tls.VersionTLS12 …).
+type TLSProtocols struct{ Min, Max uint16 }
+
+// Secret is a password from the configuration file. It prints redacted.
+type Secret string
+
+// String hides the value.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "[redacted]"
+}
+
+// GoString hides the value from %#v.
+func (s Secret) GoString() string { return `"` + s.String() + `"` }
+
+// Reveal returns the value itself.
+func (s Secret) Reveal() string { return string(s) }
