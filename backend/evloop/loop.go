@@ -1,0 +1,316 @@
+package evloop
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// bufferSize is how much is read at once. In bulk transfers a large read
+	// saves system calls; small ones cost nothing extra.
+	bufferSize = 64 << 10
+
+	// SweepInterval is how often deadlines are looked at.
+	SweepInterval = 100 * time.Millisecond
+)
+
+// task is a function and its argument, apart, so that posting one that exists
+// already needs no closure.
+type task struct {
+	fn  func(any)
+	arg any
+}
+
+// Loop is one event loop. Run drives it; everything else, unless it says
+// otherwise, is for the goroutine of Run.
+type Loop struct {
+	// Static after New.
+	ID    int
+	poll  poller
+	sweep func(now time.Time) bool
+
+	// Owned by Run.
+	now       time.Time
+	scratch   []byte  // for handlers: what Stream.Read reads into
+	rawBuf    []byte  // TLS records as they come from a socket
+	rawOwner  *Stream // whose raw lies in rawBuf
+	sealed    []byte  // TLS records on their way to a socket
+	writer    *Stream // whose Write is filling sealed
+	againList []*Stream
+	againRun  []*Stream
+	deferred  []task
+	armed     bool
+	nextSweep time.Time
+
+	stopped atomic.Bool
+	done    chan struct{}
+
+	mu      sync.Mutex // guards the fields below
+	mailbox []task
+	spare   []task // the mailbox's other buffer
+	woken   bool   // a wake-up is on its way
+	closed  bool
+}
+
+// New returns a loop. sweep, if not nil, is called about every SweepInterval
+// after Arm, for as long as it returns true.
+func New(id int, sweep func(now time.Time) bool) (*Loop, error) {
+	l := &Loop{
+		ID:      id,
+		sweep:   sweep,
+		now:     time.Now(),
+		scratch: make([]byte, bufferSize),
+		rawBuf:  make([]byte, bufferSize),
+		done:    make(chan struct{}),
+	}
+	if err := l.poll.open(); err != nil {
+		return nil, fmt.Errorf("event loop: %w", err)
+	}
+	return l, nil
+}
+
+// Now is the time at which the present batch of events began: one reading of
+// the clock serves them all.
+func (l *Loop) Now() time.Time { return l.now }
+
+// Scratch is a buffer for the length of one handler call.
+func (l *Loop) Scratch() []byte { return l.scratch }
+
+// Arm makes the sweep run: something has a deadline.
+func (l *Loop) Arm() {
+	if !l.armed {
+		l.armed = true
+		l.nextSweep = l.now.Add(SweepInterval)
+	}
+}
+
+// Attach gives a detached stream to the loop. Any goroutine may call it; from
+// then on the stream belongs to the loop.
+func (l *Loop) Attach(s *Stream, h Handler) error {
+	s.handler = h
+	s.interest = wantRead | wantHangup
+	s.loop.Store(l)
+	streams.set(s.fd, s)
+	if err := l.poll.add(s.fd, s.interest); err != nil {
+		s.loop.Store(nil)
+		streams.set(s.fd, nil)
+		return fmt.Errorf("attach to event loop: %w", err)
+	}
+	return nil
+}
+
+// Post runs fn(arg) on the loop's goroutine, soon. Any goroutine may call it.
+// It reports false when the loop has stopped and fn will not run.
+func (l *Loop) Post(fn func(any), arg any) bool {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return false
+	}
+	l.mailbox = append(l.mailbox, task{fn, arg})
+	wake := !l.woken
+	l.woken = true
+	l.mu.Unlock()
+	if wake {
+		l.poll.wake()
+	}
+	return true
+}
+
+// Defer runs fn(arg) after the present handler has returned. Only the loop's
+// own goroutine may call it.
+func (l *Loop) Defer(fn func(any), arg any) {
+	l.deferred = append(l.deferred, task{fn, arg})
+}
+
+// Call runs fn on the loop's goroutine and waits until it has returned; it
+// reports false when the loop has stopped. It must not be called from a loop.
+func (l *Loop) Call(fn func()) bool {
+	ran := make(chan struct{})
+	if !l.Post(func(any) { fn(); close(ran) }, nil) {
+		return false
+	}
+	select {
+	case <-ran:
+		return true
+	case <-l.done:
+		// The loop runs what was posted before it stopped.
+		select {
+		case <-ran:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// Stop makes Run return after the turn it is in. Any goroutine may call it.
+// Streams still attached are not closed.
+func (l *Loop) Stop() {
+	l.stopped.Store(true)
+	l.poll.wake()
+}
+
+// Run drives the loop until Stop.
+func (l *Loop) Run() error {
+	defer close(l.done)
+	defer l.poll.close()
+	defer l.runMailbox(true)
+	var ev [256]event
+	for !l.stopped.Load() {
+		n, err := l.poll.wait(ev[:], l.timeout())
+		if err != nil {
+			return fmt.Errorf("event loop %d: %w", l.ID, err)
+		}
+		l.now = time.Now()
+		for i := range ev[:n] {
+			l.handle(&ev[i])
+		}
+		l.runAgain()
+		l.runMailbox(false)
+		l.runDeferred()
+		if l.armed && !l.now.Before(l.nextSweep) {
+			l.armed = l.sweep != nil && l.sweep(l.now)
+			l.nextSweep = l.now.Add(SweepInterval)
+			l.runDeferred()
+		}
+	}
+	return nil
+}
+
+// timeout is how long the poller may wait: -1 for ever.
+func (l *Loop) timeout() time.Duration {
+	if len(l.againList) > 0 {
+		return 0
+	}
+	if !l.armed {
+		return -1
+	}
+	return max(0, l.nextSweep.Sub(l.now))
+}
+
+func (l *Loop) handle(e *event) {
+	if e.fd == wakeFD {
+		l.poll.woken()
+		return
+	}
+	s := streams.get(e.fd)
+	if s == nil {
+		return // closed since the poller looked
+	}
+	if s.parked.Load() {
+		s.handler.Parked(s, l)
+		l.runDeferred()
+		return
+	}
+	if s.loop.Load() != l {
+		return // moved to another loop since the poller looked
+	}
+	if e.what&evWrite != 0 && s.Queued() > 0 && s.flush() && !s.closed {
+		s.handler.Writable(s)
+		l.runDeferred()
+	}
+	if s.loop.Load() != l || e.what&^evWrite == 0 {
+		return
+	}
+	s.empty = false
+	if !s.paused {
+		l.readable(s)
+		return
+	}
+	gone := e.what&evGone != 0
+	hup := e.what&evHangup != 0
+	i := s.interest &^ wantRead
+	if hup {
+		i &^= wantHangup
+	}
+	s.want(i)
+	if gone || hup {
+		s.handler.HungUp(s, gone)
+		l.runDeferred()
+	}
+}
+
+// readable calls the handler and looks after what it leaves.
+func (l *Loop) readable(s *Stream) {
+	s.handler.Readable(s)
+	if l.rawOwner == s {
+		s.stash()
+		l.rawOwner = nil
+	}
+	l.runDeferred()
+}
+
+func (l *Loop) runAgain() {
+	if len(l.againList) == 0 {
+		return
+	}
+	l.againRun, l.againList = l.againList, l.againRun[:0]
+	for i, s := range l.againRun {
+		l.againRun[i] = nil
+		if s.parked.Load() || s.loop.Load() != l || !s.again {
+			continue
+		}
+		s.again = false
+		if s.err != nil && s.paused {
+			s.handler.HungUp(s, true)
+			l.runDeferred()
+		} else if !s.paused {
+			s.empty = false
+			l.readable(s)
+		}
+	}
+}
+
+func (l *Loop) runDeferred() {
+	// What runs may defer more: it is run in turn.
+	for i := 0; i < len(l.deferred); i++ {
+		t := l.deferred[i]
+		l.deferred[i] = task{}
+		t.fn(t.arg)
+	}
+	l.deferred = l.deferred[:0]
+}
+
+func (l *Loop) runMailbox(last bool) {
+	l.mu.Lock()
+	for {
+		if len(l.mailbox) == 0 {
+			l.woken = false
+			l.closed = l.closed || last
+			l.mu.Unlock()
+			return
+		}
+		mail := l.mailbox
+		l.mailbox = l.spare[:0]
+		l.mu.Unlock()
+		for i, t := range mail {
+			mail[i] = task{}
+			t.fn(t.arg)
+			l.runDeferred()
+		}
+		l.mu.Lock()
+		l.spare = mail[:0]
+		if !last {
+			// One batch a turn: mail that breeds mail must not starve sockets.
+			// Whatever came meanwhile has seen woken and sent no wake-up.
+			if len(l.mailbox) > 0 {
+				l.mu.Unlock()
+				l.poll.wake()
+				return
+			}
+		}
+	}
+}
+
+// borrow lends the loop's buffer for TLS records to s until another stream
+// wants it.
+func (l *Loop) borrow(s *Stream) []byte {
+	if l.rawOwner != nil && l.rawOwner != s {
+		l.rawOwner.stash()
+	}
+	l.rawOwner = s
+	return l.rawBuf
+}

@@ -1,0 +1,355 @@
+package evloop
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Handler is told what happens to a stream, on the goroutine of its loop. It
+// may close the stream, and others, from inside any of these.
+type Handler interface {
+	// Readable: there may be bytes, or the end of the stream, or nothing.
+	Readable(s *Stream)
+	// Writable: everything that was queued has been sent.
+	Writable(s *Stream)
+	// Parked: something happened on a parked stream. The handler does not own
+	// the stream: it must take it first, if it still can, or do nothing.
+	Parked(s *Stream, l *Loop)
+	// HungUp: the peer closed its sending side while reading was paused;
+	// with gone, the connection is dead in both directions and the handler
+	// must close the stream. Called once for each pause (gone: until closed).
+	HungUp(s *Stream, gone bool)
+}
+
+// Stream is a socket, with or without TLS, that never blocks. It belongs to
+// the goroutine of its loop.
+type Stream struct {
+	fd      int
+	tls     *tls.Conn // nil: plain
+	handler Handler
+	loop    atomic.Pointer[Loop] // who polls the socket; nil: nobody, or closed
+	parked  atomic.Bool          // owned by nobody: see Park
+
+	interest interest // what the poller has been told
+	paused   bool     // the handler wants no Readable
+	again    bool     // on the loop's list for another turn
+	empty    bool     // the last read was short: the socket has no more, so do not ask
+	closed   bool
+
+	// Incoming TLS bytes that crypto/tls has not taken yet. During a turn they
+	// lie in the loop's buffer; what is left after it is copied (stash).
+	raw       []byte
+	recordHdr int     // bytes of the present record's header already handed over
+	hdr       [5]byte // the header itself
+	recordTo  int     // bytes of the present record still to be handed over
+
+	out    []byte // bytes that the socket did not take
+	outPos int    // how many of out have been sent since
+	err    error  // a broken connection: writes are dropped, the next Read returns it
+}
+
+type interest uint8
+
+const (
+	wantRead interest = 1 << iota
+	wantWrite
+	wantHangup
+)
+
+// Loop returns the loop that the stream is attached to. Any goroutine may
+// call it.
+func (s *Stream) Loop() *Loop { return s.loop.Load() }
+
+// TLS returns the TLS connection, nil if there is none, for its state only.
+func (s *Stream) TLS() *tls.Conn { return s.tls }
+
+// Closed reports whether Close was called.
+func (s *Stream) Closed() bool { return s.closed }
+
+// Queued returns how many bytes wait for the socket to take them.
+func (s *Stream) Queued() int { return len(s.out) - s.outPos }
+
+// Read reads what has arrived into p, as much as is there and fits, and
+// returns ErrWouldBlock when nothing is there.
+func (s *Stream) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	if s.tls == nil {
+		return s.readSocket(p)
+	}
+	n := 0
+	for n < len(p) {
+		// Exactly one record at a time is handed to crypto/tls, so when the
+		// socket and raw are empty it has nothing either.
+		if n > 0 && s.empty && len(s.raw) == 0 {
+			return n, nil
+		}
+		m, err := s.tls.Read(p[n:])
+		n += m
+		if err != nil {
+			if n > 0 && errors.Is(err, ErrWouldBlock) {
+				return n, nil
+			}
+			if n > 0 {
+				s.err = err
+				return n, nil
+			}
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// readSocket is recv(2), without asking again after a short read: poll will
+// say when there is more.
+func (s *Stream) readSocket(p []byte) (int, error) {
+	if s.empty {
+		return 0, ErrWouldBlock
+	}
+	for {
+		n, err := recv(s.fd, p)
+		switch {
+		case n > 0:
+			s.empty = n < len(p)
+			return n, nil
+		case n == 0 && err == nil:
+			return 0, io.EOF
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			s.empty = true
+			return 0, ErrWouldBlock
+		default:
+			return 0, err
+		}
+	}
+}
+
+// readRecordPart is the Read of the transport under crypto/tls. It reads the
+// socket in large pieces and hands them on so that crypto/tls never holds more
+// than the one record it is working on: first the header, then the body.
+func (s *Stream) readRecordPart(p []byte) (int, error) {
+	if len(s.raw) == 0 {
+		buf := s.loop.Load().borrow(s)
+		n, err := s.readSocket(buf)
+		if err != nil {
+			return 0, err
+		}
+		s.raw = buf[:n]
+	}
+	if s.recordTo == 0 { // in a header
+		n := copy(p, s.raw[:min(len(s.raw), 5-s.recordHdr)])
+		copy(s.hdr[s.recordHdr:], s.raw[:n])
+		s.recordHdr += n
+		s.raw = s.raw[n:]
+		if s.recordHdr == 5 {
+			s.recordHdr = 0
+			s.recordTo = int(s.hdr[3])<<8 | int(s.hdr[4])
+		}
+		return n, nil
+	}
+	n := copy(p, s.raw[:min(len(s.raw), s.recordTo)])
+	s.recordTo -= n
+	s.raw = s.raw[n:]
+	return n, nil
+}
+
+// stash copies what crypto/tls has not taken out of the loop's buffer, so that
+// another stream can use it.
+func (s *Stream) stash() {
+	if len(s.raw) > 0 {
+		s.raw = append([]byte(nil), s.raw...)
+	} else {
+		s.raw = nil
+	}
+}
+
+// Write sends p, or queues what the socket does not take. It keeps no
+// reference to p. Errors are not returned: a broken connection shows in Read
+// or HungUp, and what is written to it is dropped.
+func (s *Stream) Write(p []byte) {
+	if s.err != nil || s.closed || len(p) == 0 {
+		return
+	}
+	if s.tls == nil {
+		s.send(p)
+		return
+	}
+	l := s.loop.Load()
+	l.sealed, l.writer = l.sealed[:0], s
+	_, err := s.tls.Write(p)
+	l.writer = nil
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.send(l.sealed)
+}
+
+// collect is the Write of the transport under crypto/tls: the records of one
+// Stream.Write are sent together.
+func (s *Stream) collect(p []byte) (int, error) {
+	l := s.loop.Load()
+	switch {
+	case l == nil: // closed
+	case l.writer == s:
+		l.sealed = append(l.sealed, p...)
+	default: // crypto/tls answers by itself inside Read (KeyUpdate, alerts)
+		s.send(p)
+	}
+	return len(p), nil
+}
+
+// send gives p to the socket, and what it does not take to the queue.
+func (s *Stream) send(p []byte) {
+	if s.Queued() == 0 {
+		for len(p) > 0 {
+			n, err := send(s.fd, p)
+			if n > 0 {
+				p = p[n:]
+				continue
+			}
+			if err == unix.EINTR {
+				continue
+			}
+			if err != unix.EAGAIN {
+				s.fail(err)
+				return
+			}
+			break
+		}
+		if len(p) == 0 {
+			return
+		}
+	}
+	s.out = append(s.out, p...)
+	s.want(s.interest | wantWrite)
+}
+
+// flush sends what is queued; it reports whether the queue is empty now.
+func (s *Stream) flush() bool {
+	for s.Queued() > 0 {
+		n, err := send(s.fd, s.out[s.outPos:])
+		if n > 0 {
+			s.outPos += n
+			continue
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN {
+			return false
+		}
+		s.fail(err)
+		break
+	}
+	s.out, s.outPos = nil, 0
+	s.want(s.interest &^ wantWrite)
+	return true
+}
+
+// fail marks the connection as broken and makes sure that the handler hears of
+// it: by a Readable whose Read returns the error.
+func (s *Stream) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+	s.out, s.outPos = nil, 0
+	s.Yield()
+}
+
+// PauseRead stops Readable until ResumeRead. The poller is told only when
+// bytes do arrive in the meantime: most pauses end before.
+func (s *Stream) PauseRead() { s.paused = true }
+
+// Paused reports whether reading is paused.
+func (s *Stream) Paused() bool { return s.paused }
+
+// ResumeRead undoes PauseRead. Bytes that are already here make the handler's
+// Readable run in the next turn of the loop.
+func (s *Stream) ResumeRead() {
+	if !s.paused {
+		return
+	}
+	s.paused = false
+	if s.closed {
+		return
+	}
+	s.want(s.interest | wantRead | wantHangup)
+	s.Yield() // crypto/tls or raw may hold bytes that no poller knows of
+}
+
+// Yield asks for another Readable in the next turn of the loop, whether or not
+// the socket has news: a handler that stops before ErrWouldBlock, to be fair to
+// others, calls it.
+func (s *Stream) Yield() {
+	if l := s.loop.Load(); l != nil && !s.again {
+		s.again = true
+		l.againList = append(l.againList, s)
+	}
+}
+
+// want tells the poller what to watch for, if that is news.
+func (s *Stream) want(i interest) {
+	l := s.loop.Load()
+	if i == s.interest || s.closed || l == nil {
+		return
+	}
+	s.interest = i
+	if err := l.poll.mod(s.fd, i); err != nil && s.err == nil {
+		s.err = err
+		s.Yield()
+	}
+}
+
+// Park gives up ownership: the stream stays with its loop, which watches it and
+// tells Handler.Parked of anything that happens, but touches nothing. Whoever
+// wants it next makes sure to be the only one, and calls Unpark. Park is called
+// outside the stream's own handler calls (Loop.Defer), or before Attach.
+func (s *Stream) Park() { s.parked.Store(true) }
+
+// Unpark makes l the loop that owns a parked stream. The goroutine of l calls
+// it.
+func (s *Stream) Unpark(l *Loop) error {
+	old := s.loop.Load()
+	if old == nil || old == l {
+		s.parked.Store(false)
+		return nil
+	}
+	// In this order, the old loop sees either a parked stream or one that is
+	// not its own, and leaves both alone.
+	s.again = false
+	s.loop.Store(l)
+	s.parked.Store(false)
+	_ = old.poll.del(s.fd) // fails only if the descriptor is gone
+	return l.poll.add(s.fd, s.interest)
+}
+
+// Close says goodbye (with TLS), gives up what is queued and closes the
+// socket. The handler is not called again.
+func (s *Stream) Close() {
+	if s.closed {
+		return
+	}
+	if s.tls != nil && s.err == nil && s.Queued() == 0 {
+		if l := s.loop.Load(); l != nil {
+			l.sealed, l.writer = l.sealed[:0], s
+			if s.tls.CloseWrite() == nil {
+				s.send(l.sealed)
+			}
+			l.writer = nil
+		}
+	}
+	s.closed = true
+	if l := s.loop.Load(); l != nil {
+		_ = l.poll.del(s.fd)
+	}
+	s.loop.Store(nil)
+	s.raw, s.out, s.outPos = nil, nil, 0
+	streams.set(s.fd, nil)
+	unix.Close(s.fd)
+}

@@ -1,0 +1,140 @@
+package evloop
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Transport is the byte pipe below TLS. While a connection logs in it passes
+// calls to a blocking net.Conn; after Detach it talks to the raw socket of its
+// Stream and never blocks. It implements net.Conn so that crypto/tls can hold
+// it through both lives.
+type Transport struct {
+	conn net.Conn
+
+	// BeforeRead and AfterRead, when set, are called around every blocking
+	// read: a login gives up its share of the processor while it waits for
+	// the other end.
+	BeforeRead, AfterRead func()
+
+	stream *Stream // set by Detach
+}
+
+// NewTransport wraps a connection that was just accepted or dialled. The
+// connection must be a *net.TCPConn or a *net.UnixConn for Detach to work.
+func NewTransport(conn net.Conn) *Transport { return &Transport{conn: conn} }
+
+// errWouldBlock is what a non-blocking read returns when there is nothing to
+// read. crypto/tls asks for Temporary.
+type errWouldBlock struct{}
+
+func (errWouldBlock) Error() string   { return "no bytes to read yet" }
+func (errWouldBlock) Timeout() bool   { return true }
+func (errWouldBlock) Temporary() bool { return true }
+
+// ErrWouldBlock is returned by Stream.Read when the peer has sent nothing more.
+var ErrWouldBlock net.Error = errWouldBlock{}
+
+// Read implements net.Conn.
+func (t *Transport) Read(p []byte) (int, error) {
+	if t.stream != nil {
+		return t.stream.readRecordPart(p)
+	}
+	if t.BeforeRead != nil {
+		t.BeforeRead()
+		defer t.AfterRead()
+	}
+	return t.conn.Read(p)
+}
+
+// Write implements net.Conn.
+func (t *Transport) Write(p []byte) (int, error) {
+	if t.stream != nil {
+		return t.stream.collect(p)
+	}
+	return t.conn.Write(p)
+}
+
+// Close implements net.Conn. After Detach it does nothing: the Stream owns the
+// socket.
+func (t *Transport) Close() error {
+	if t.stream != nil {
+		return nil
+	}
+	return t.conn.Close()
+}
+
+// LocalAddr implements net.Conn.
+func (t *Transport) LocalAddr() net.Addr { return t.conn.LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (t *Transport) RemoteAddr() net.Addr { return t.conn.RemoteAddr() }
+
+// SetDeadline implements net.Conn; after Detach it does nothing.
+func (t *Transport) SetDeadline(d time.Time) error {
+	if t.stream != nil {
+		return nil
+	}
+	return t.conn.SetDeadline(d)
+}
+
+// SetReadDeadline implements net.Conn; after Detach it does nothing.
+func (t *Transport) SetReadDeadline(d time.Time) error {
+	if t.stream != nil {
+		return nil
+	}
+	return t.conn.SetReadDeadline(d)
+}
+
+// SetWriteDeadline implements net.Conn; after Detach it does nothing.
+func (t *Transport) SetWriteDeadline(d time.Time) error {
+	if t.stream != nil {
+		return nil
+	}
+	return t.conn.SetWriteDeadline(d)
+}
+
+// NetConn returns the connection that Transport was made of.
+func (t *Transport) NetConn() net.Conn { return t.conn }
+
+// Detach takes the socket away from the Go runtime's poller and returns it as
+// a Stream that is attached to no loop yet. tlsConn is the TLS connection that
+// runs over t, its handshake complete, or nil. The caller must have read no
+// byte ahead and must not use t or its net.Conn again. On error the connection
+// is closed.
+func (t *Transport) Detach(tlsConn *tls.Conn) (*Stream, error) {
+	defer t.conn.Close() // the socket lives on in the duplicate
+	sc, ok := t.conn.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("detach: %T is not a socket", t.conn)
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("detach: %w", err)
+	}
+	fd := -1
+	var dupErr error
+	if err := rc.Control(func(s uintptr) {
+		fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil {
+		return nil, fmt.Errorf("detach: %w", err)
+	}
+	if dupErr != nil {
+		return nil, fmt.Errorf("detach: duplicate socket: %w", dupErr)
+	}
+	if fd > maxFD {
+		unix.Close(fd)
+		return nil, errors.New("detach: file descriptor out of range")
+	}
+	s := &Stream{fd: fd, tls: tlsConn}
+	if tlsConn != nil {
+		t.stream = s
+	}
+	return s, nil
+}
