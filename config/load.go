@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,7 +35,7 @@ func Parse(path string, data []byte) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("path of the configuration: %w", err)
 	}
-	f := &source{file: path, dir: filepath.Dir(abs), lines: map[string]int{}, refused: map[string]bool{}}
+	f := &source{file: path, dir: filepath.Dir(abs), keys: map[string]toml.Primitive{}, refused: map[string]bool{}}
 
 	var top map[string]toml.Primitive
 	f.meta, err = toml.Decode(string(data), &top)
@@ -79,70 +78,34 @@ type source struct {
 	dir  string // absolute
 	meta toml.MetaData
 
-	// By full name, of every key and table that the file holds.
-	lines   map[string]int
-	refused map[string]bool // there is an error about it already
+	// By full name.
+	keys    map[string]toml.Primitive // every key and table that was read
+	refused map[string]bool           // there is an error about it already
 
 	errs []*Error
-}
-
-// refuse records what is wrong with a key, whether the file holds it or not.
-func (f *source) refuse(key toml.Key, format string, args ...any) {
-	f.refused[key.String()] = true
-	line := 0
-	for k := key; line == 0 && len(k) > 0; k = k[:len(k)-1] {
-		line = f.lines[k.String()]
-	}
-	f.errs = append(f.errs, &Error{f.file, line, key.String(), fmt.Sprintf(format, args...)})
-}
-
-// has reports whether the file holds the key.
-func (f *source) has(key toml.Key) bool {
-	_, ok := f.lines[key.String()]
-	return ok
 }
 
 // entry is one key or table of the file.
 type entry struct {
 	key       toml.Key // in full
-	line      int      // 0: unknown
 	value     any
 	primitive toml.Primitive
 }
 
 func (e entry) name() string { return e.key[len(e.key)-1] }
 
-// located takes a value from the TOML package, and refuses it: the position of
-// a key is known only in the error about it.
-type located struct{ value any }
-
-func (l *located) UnmarshalTOML(v any) error {
-	l.value = v
-	return errors.New("located")
-}
-
-// entries returns the entries of a table in the order of the file.
+// entries returns the entries of a table, sorted by name.
 func (f *source) entries(parent toml.Key, table map[string]toml.Primitive) []entry {
 	var all []entry
-	for name, p := range table {
-		var l located
-		var at toml.ParseError
-		errors.As(f.meta.PrimitiveDecode(p, &l), &at)
-		key := append(slices.Clone(parent), name)
-		line := at.Position.Line
-		var inner map[string]toml.Primitive
-		if line == 0 && f.meta.PrimitiveDecode(p, &inner) == nil {
-			// A table that only the keys in it make, such as a in [a.b].
-			if first := f.entries(key, inner); len(first) > 0 {
-				line = first[0].line
-			}
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		e := entry{key: append(slices.Clone(parent), name), primitive: table[name]}
+		f.keys[e.key.String()] = e.primitive
+		if err := f.meta.PrimitiveDecode(e.primitive, &e.value); err != nil {
+			f.refuse(e.key, "%v", err)
+			continue
 		}
-		f.lines[key.String()] = line
-		all = append(all, entry{key, line, l.value, p})
+		all = append(all, e)
 	}
-	slices.SortFunc(all, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.line, b.line), strings.Compare(a.name(), b.name()))
-	})
 	return all
 }
 
@@ -151,13 +114,53 @@ func (f *source) children(e entry) []entry {
 	var table map[string]toml.Primitive
 	if _, ok := e.value.(map[string]any); !ok {
 		f.refuse(e.key, "must be a table: [%s]", e.key)
-		return nil
-	}
-	if err := f.meta.PrimitiveDecode(e.primitive, &table); err != nil {
+	} else if err := f.meta.PrimitiveDecode(e.primitive, &table); err != nil {
 		f.refuse(e.key, "%v", err)
-		return nil
 	}
 	return f.entries(e.key, table)
+}
+
+// has reports whether the file holds the key.
+func (f *source) has(key toml.Key) bool {
+	_, ok := f.keys[key.String()]
+	return ok
+}
+
+// refuse records what is wrong with a key, whether the file holds it or not;
+// then the line is that of its table.
+func (f *source) refuse(key toml.Key, format string, args ...any) {
+	f.refused[key.String()] = true
+	line := 0
+	for k := key; line == 0 && len(k) > 0; k = k[:len(k)-1] {
+		if p, ok := f.keys[k.String()]; ok {
+			line = f.line(p)
+		}
+	}
+	f.errs = append(f.errs, &Error{f.file, line, key.String(), fmt.Sprintf(format, args...)})
+}
+
+// locate refuses every value: the TOML package tells the position of a
+// key only in the error about it.
+type locate struct{}
+
+func (*locate) UnmarshalTOML(any) error { return errors.New("only to be located") }
+
+// line returns the line of a key or table, and 0 if it has none. A table that
+// only the keys in it make, such as a in [a.b], is where the first of them is.
+func (f *source) line(p toml.Primitive) int {
+	var at toml.ParseError
+	var table map[string]toml.Primitive
+	errors.As(f.meta.PrimitiveDecode(p, &locate{}), &at)
+	first := at.Position.Line
+	if first > 0 || f.meta.PrimitiveDecode(p, &table) != nil {
+		return first
+	}
+	for _, inner := range table {
+		if n := f.line(inner); n > 0 && (first == 0 || n < first) {
+			first = n
+		}
+	}
+	return first
 }
 
 // read gives the values of section e to the settings of its table.
