@@ -11,6 +11,10 @@ import (
 	"time"
 )
 
+// SystemCAs as server_tls_ca_file stands for the system's certificate
+// authorities, as libpq's sslrootcert=system does.
+const SystemCAs = "system"
+
 // Config is one configuration file, complete: defaults filled in, relative
 // paths made absolute (relative to the file), contradictions refused.
 type Config struct {
@@ -26,8 +30,8 @@ type Config struct {
 type Settings struct {
 	// Where and how clients connect.
 	ListenAddr      []string // host names or addresses; "*" is every interface; empty: unix socket only
-	ListenPort      int
-	UnixSocketDir   string // empty: no unix socket
+	ListenPort      int      // 0: the system chooses
+	UnixSocketDir   string   // empty: no unix socket; "@name": the abstract namespace
 	UnixSocketMode  fs.FileMode
 	UnixSocketGroup string
 	MaxClientConn   int
@@ -56,7 +60,7 @@ type Settings struct {
 	ServerCheckDelay       time.Duration
 
 	ServerTLSSSLMode   SSLMode
-	ServerTLSCAFile    string
+	ServerTLSCAFile    string // SystemCAs: the system's certificate authorities
 	ServerTLSKeyFile   string
 	ServerTLSCertFile  string
 	ServerTLSProtocols TLSProtocols
@@ -99,7 +103,7 @@ type Database struct {
 	Name   string // the name clients ask for
 	DBName string // the real database; defaults to Name
 
-	Host     string // name, address, or directory of a unix socket (starts with "/")
+	Host     string // name, address, or directory of a unix socket (see UnixSocket); defaults to UnixSocketDir
 	Port     int
 	User     string // forced server user; empty: the client's own
 	Password Secret // for User; empty: auth_file has it

@@ -92,5 +92,8 @@ func (s Secret) String() string {
 // GoString hides the value from %#v.
 func (s Secret) GoString() string { return `"` + s.String() + `"` }
 
+// MarshalText hides the value from encoders.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // Reveal returns the value itself.
 func (s Secret) Reveal() string { return string(s) }

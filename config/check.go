@@ -1,0 +1,256 @@
+package config
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// rdsBundle is where AWS publishes the authorities of RDS and Aurora.
+const rdsBundle = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+
+// complete fills in the defaults that depend on other keys.
+func (f *source) complete(c *Config) {
+	for _, d := range c.Databases {
+		if d.DBName == "" {
+			d.DBName = d.Name
+		}
+		if d.Host == "" {
+			d.Host = c.UnixSocketDir
+		}
+		if d.ServerTLSName == "" {
+			d.ServerTLSName = d.Host
+			if d.IAMHost != "" {
+				d.ServerTLSName = d.IAMHost
+			}
+		}
+		completeIAM(d)
+	}
+	iam := c.firstIAM() != nil
+	if !f.has(global("client_tls_sslmode")) {
+		switch {
+		case iam:
+			c.ClientTLSSSLMode = SSLRequire
+		case c.ClientTLSCertFile != "" || c.ClientTLSKeyFile != "":
+			c.ClientTLSSSLMode = SSLPrefer
+		}
+	}
+	if iam && !f.has(global("server_tls_sslmode")) {
+		c.ServerTLSSSLMode = SSLVerifyFull
+	}
+}
+
+// completeIAM writes names as the signature needs them: RDS signs for a
+// lower-case name without a final dot.
+func completeIAM(d *Database) {
+	if d.IAMHost == "" {
+		d.IAMHost = d.Host
+	}
+	d.IAMHost = strings.ToLower(strings.TrimSuffix(d.IAMHost, "."))
+	if d.IAMPort == unset {
+		d.IAMPort = d.Port
+	}
+	if d.IAMRegion == "" {
+		d.IAMRegion, _ = RegionFromHost(d.IAMHost)
+	}
+	d.IAMRegion = strings.ToLower(d.IAMRegion)
+}
+
+// firstIAM returns the first database that uses IAM, or nil.
+func (c *Config) firstIAM() *Database {
+	for _, d := range c.databases() {
+		if d.ServerAuth == ServerAuthIAM {
+			return d
+		}
+	}
+	return nil
+}
+
+// global is the full name of a key of [pgvalet].
+func global(name string) toml.Key { return toml.Key{"pgvalet", name} }
+
+// check refuses the contradictions between values. What is refused already is
+// not complained about again.
+func (f *source) check(c *Config) {
+	f.checkListening(c)
+	f.checkClientSide(c)
+	f.checkServerTLS(c)
+	if c.DefaultPoolSize > 0 && c.MinPoolSize > c.DefaultPoolSize && !f.refused[global("default_pool_size").String()] {
+		f.refuse(global("min_pool_size"), "is %d, more than default_pool_size, %d", c.MinPoolSize, c.DefaultPoolSize)
+	}
+	for _, d := range c.databases() {
+		f.checkDatabase(c, d)
+		if d.ServerAuth == ServerAuthIAM {
+			f.checkIAM(d)
+		} else {
+			f.checkNoIAM(d)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
+		f.checkName(toml.Key{"users", name}, name, maxUserName)
+	}
+}
+
+func (f *source) checkListening(c *Config) {
+	if len(c.ListenAddr) == 0 && c.UnixSocketDir == "" && !f.refused[global("listen_addr").String()] {
+		f.refuse(global("listen_addr"), "is empty, and so is unix_socket_dir: there is nowhere to listen")
+	}
+	for _, a := range c.ListenAddr {
+		if _, port, err := net.SplitHostPort(a); err == nil {
+			f.refuse(global("listen_addr"), "%q holds a port; that is listen_port = %s", a, port)
+		}
+	}
+}
+
+// require refuses a key that the file does not set, or sets to nothing.
+func (f *source) require(key toml.Key, value, format string, args ...any) {
+	if value == "" && !f.refused[key.String()] {
+		f.refuse(key, "is required: "+format, args...)
+	}
+}
+
+func (f *source) checkClientSide(c *Config) {
+	if c.AuthType != AuthTrust {
+		f.require(global("auth_file"), c.AuthFile, "auth_type is %s", c.AuthType)
+	}
+	mode := c.ClientTLSSSLMode
+	if mode >= SSLAllow {
+		because := ""
+		if d := c.firstIAM(); d != nil && !f.has(global("client_tls_sslmode")) {
+			because = ", the default because of databases." + toml.Key{d.Name}.String()
+		}
+		f.require(global("client_tls_cert_file"), c.ClientTLSCertFile, "client_tls_sslmode is %s%s", mode, because)
+		f.require(global("client_tls_key_file"), c.ClientTLSKeyFile, "client_tls_sslmode is %s%s", mode, because)
+	}
+	if mode >= SSLVerifyCA {
+		f.require(global("client_tls_ca_file"), c.ClientTLSCAFile, "client_tls_sslmode is %s", mode)
+	}
+}
+
+func (f *source) checkServerTLS(c *Config) {
+	mode := c.ServerTLSSSLMode
+	d := c.firstIAM()
+	if d != nil && mode < SSLVerifyCA && !f.refused[global("server_tls_sslmode").String()] {
+		f.refuse(global("server_tls_sslmode"), "is %s, but server_auth = iam (databases.%s) needs server_tls_sslmode verify-full (or verify-ca)",
+			mode, toml.Key{d.Name})
+	}
+	if mode >= SSLVerifyCA {
+		hint := ""
+		if d != nil {
+			hint = "; the authorities of RDS are at " + rdsBundle
+		}
+		f.require(global("server_tls_ca_file"), c.ServerTLSCAFile,
+			"server_tls_sslmode is %s (\"system\" stands for the authorities of the operating system)%s", mode, hint)
+	}
+	if c.ServerTLSKeyFile != "" {
+		f.require(global("server_tls_cert_file"), c.ServerTLSCertFile, "server_tls_key_file is set")
+	}
+	if c.ServerTLSCertFile != "" {
+		f.require(global("server_tls_key_file"), c.ServerTLSKeyFile, "server_tls_cert_file is set")
+	}
+}
+
+// The longest names in bytes. PostgreSQL cuts longer database names, PgBouncer
+// refuses both.
+const (
+	maxDatabaseName = 63
+	maxUserName     = 127
+)
+
+func (f *source) checkName(key toml.Key, name string, limit int) {
+	switch {
+	case name == "":
+		f.refuse(key, "the name is empty")
+	case len(name) > limit:
+		f.refuse(key, "the name has %d bytes, more than %d", len(name), limit)
+	case strings.ContainsRune(name, 0):
+		f.refuse(key, "the name contains a NUL byte")
+	}
+}
+
+func (f *source) checkDatabase(c *Config, d *Database) {
+	key := func(name string) toml.Key { return toml.Key{"databases", d.Name, name} }
+	table := toml.Key{"databases", d.Name}
+	switch d.Name {
+	case "*":
+		f.refuse(table, "a fallback for all other databases is not supported by this version")
+	case "pgbouncer", "pgvalet":
+		f.refuse(table, "the name is reserved for the console")
+	default:
+		f.checkName(table, d.Name, maxDatabaseName)
+	}
+	if len(d.User) > maxUserName {
+		f.refuse(key("user"), "has %d bytes, more than %d", len(d.User), maxUserName)
+	}
+	if d.Password != "" && d.User == "" && !f.refused[key("user").String()] {
+		f.refuse(key("password"), "is the password of user, which is not set")
+	}
+	size, least := c.PoolSizeFor(d, ""), c.MinPoolSizeFor(d)
+	if own := d.PoolSize != unset || d.MinPoolSize != unset; own && size > 0 && least > size {
+		f.refuse(key("min_pool_size"), "is %d, more than the pool size, %d", least, size)
+	}
+	f.checkHost(key("host"), d.Host)
+}
+
+func (f *source) checkHost(key toml.Key, host string) {
+	f.require(key, host, "its default, unix_socket_dir, is empty")
+	if f.refused[key.String()] || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") {
+		return
+	}
+	if strings.Contains(host, ",") {
+		f.refuse(key, "several hosts are not supported by this version")
+	} else if _, port, err := net.SplitHostPort(host); err == nil {
+		f.refuse(key, "%q holds a port; that is port = %s", host, port)
+	} else if strings.ContainsAny(host, "/ \t\r\n") {
+		f.refuse(key, "%q is no host name, address or absolute directory", host)
+	}
+}
+
+func (f *source) checkIAM(d *Database) {
+	key := func(name string) toml.Key { return toml.Key{"databases", d.Name, name} }
+	if d.Password != "" {
+		f.refuse(key("password"), "contradicts server_auth = iam, which makes its own")
+	}
+	if _, local := d.UnixSocket(); local {
+		f.refuse(key("host"), "server_auth = iam needs a host name, not a unix socket")
+		return
+	}
+	if d.IAMPort == 443 {
+		// SigV4 leaves the default port of https out of what it signs.
+		f.refuse(key("iam_port"), "is 443, which no token can be signed for")
+	}
+	named := key("iam_host")
+	if !f.has(named) {
+		named = key("host")
+	}
+	if f.refused[named.String()] {
+		return
+	}
+	if _, err := netip.ParseAddr(d.IAMHost); err == nil {
+		f.refuse(key("iam_host"), "must be the name of the endpoint: RDS accepts no token for the address %s", d.IAMHost)
+		return
+	}
+	if named[2] == "iam_host" {
+		f.checkHost(named, d.IAMHost)
+	}
+	if d.IAMRegion == "" {
+		f.require(key("iam_region"), "", "%q does not contain it", d.IAMHost)
+	}
+}
+
+// checkNoIAM refuses keys that have no effect without IAM: an operator who
+// writes one believes that tokens are in use.
+func (f *source) checkNoIAM(d *Database) {
+	if f.refused[toml.Key{"databases", d.Name, "server_auth"}.String()] {
+		return
+	}
+	for _, name := range []string{"iam_region", "iam_host", "iam_port"} {
+		if key := (toml.Key{"databases", d.Name, name}); f.has(key) {
+			f.refuse(key, "has no effect without server_auth = iam")
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package config
+
+import "time"
+
+// The methods below say which value holds for a database and a user: the
+// user's entry first, then the database's, then the global setting. The user
+// of a pool's settings is the server user (the forced one, if there is one);
+// the user of a client's timeouts is the one who logged in.
+
+// noUser stands for a user without an entry.
+var noUser = newUser("")
+
+func (c *Config) user(name string) *User {
+	if u := c.Users[name]; u != nil {
+		return u
+	}
+	return noUser
+}
+
+// inherited returns the first value that is set.
+func inherited[T int | time.Duration](values ...T) T {
+	for _, v := range values {
+		if v != unset {
+			return v
+		}
+	}
+	return unset
+}
+
+// PoolModeFor returns the pool mode of the pool of db and the server user.
+func (c *Config) PoolModeFor(db *Database, user string) PoolMode {
+	for _, m := range []PoolMode{c.user(user).PoolMode, db.PoolMode} {
+		if m != PoolModeUnset {
+			return m
+		}
+	}
+	return c.PoolMode
+}
+
+// PoolSizeFor returns the most servers that the pool of db and the server
+// user may have; 0: no limit.
+func (c *Config) PoolSizeFor(db *Database, user string) int {
+	return inherited(c.user(user).PoolSize, db.PoolSize, c.DefaultPoolSize)
+}
+
+// MinPoolSizeFor returns how many servers a pool of db keeps open.
+func (c *Config) MinPoolSizeFor(db *Database) int {
+	return inherited(db.MinPoolSize, c.MinPoolSize)
+}
+
+// ServerLifetimeFor returns the age at which servers of db are closed.
+func (c *Config) ServerLifetimeFor(db *Database) time.Duration {
+	return inherited(db.ServerLifetime, c.ServerLifetime)
+}
+
+// QueryWaitTimeoutFor returns how long a client of db may wait for a server;
+// 0: for ever.
+func (c *Config) QueryWaitTimeoutFor(db *Database, user string) time.Duration {
+	return inherited(c.user(user).QueryWaitTimeout, db.QueryWaitTimeout, c.QueryWaitTimeout)
+}
+
+// QueryTimeoutFor returns how long a query of the user may run; 0: for ever.
+func (c *Config) QueryTimeoutFor(user string) time.Duration {
+	return inherited(c.user(user).QueryTimeout, c.QueryTimeout)
+}
+
+// IdleTransactionTimeoutFor returns how long the user may be idle in a
+// transaction; 0: for ever.
+func (c *Config) IdleTransactionTimeoutFor(user string) time.Duration {
+	return inherited(c.user(user).IdleTransactionTimeout, c.IdleTransactionTimeout)
+}
+
+// TransactionTimeoutFor returns how long a transaction of the user may take;
+// 0: for ever.
+func (c *Config) TransactionTimeoutFor(user string) time.Duration {
+	return inherited(c.user(user).TransactionTimeout, c.TransactionTimeout)
+}
+
+// ClientIdleTimeoutFor returns how long a client of the user may be idle
+// outside a transaction; 0: for ever.
+func (c *Config) ClientIdleTimeoutFor(user string) time.Duration {
+	return inherited(c.user(user).ClientIdleTimeout, c.ClientIdleTimeout)
+}

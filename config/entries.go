@@ -1,0 +1,142 @@
+package config
+
+import "math"
+
+// table is the table of an entry of [databases], bound to d. Settings without
+// a default of their own hold the global one.
+func (d *Database) table() []setting {
+	return []setting{
+		{
+			name: "dbname", value: text(&d.DBName, ""),
+			doc: `Name of the database on the server. Default: the entry's name.`,
+		},
+		{
+			name: "host", value: text(&d.Host, ""),
+			doc: `Host name or address to connect to, or the directory of a unix socket ("/…", "@…"). Default: unix_socket_dir.`,
+		},
+		{
+			name: "port", value: number(&d.Port, 5432, 1, math.MaxUint16),
+			doc: `Port to connect to, or the suffix of the unix socket's name.`,
+		},
+		{
+			name: "user", value: text(&d.User, ""),
+			doc: `The server user for all clients of this database. Default: each client's own name.`,
+		},
+		{
+			name: "password", value: secret(&d.Password),
+			doc: `Password of user. Default: the one in auth_file.`,
+		},
+		{
+			name: "server_auth", value: choice(&d.ServerAuth, ServerAuthPassword, ServerAuthPassword, ServerAuthIAM),
+			doc: `How to log in to the server: with a password, or with an RDS IAM token made from the AWS credentials of the process (iam).`,
+		},
+		{
+			name: "iam_region", value: text(&d.IAMRegion, ""),
+			doc: `AWS region of the database. Default: the one in the endpoint's name.`,
+		},
+		{
+			name: "iam_host", value: text(&d.IAMHost, ""),
+			doc: `The endpoint's name as RDS knows it, which tokens are signed for. Needed where host is an alias, a tunnel or a load balancer. Default: host.`,
+		},
+		{
+			name: "iam_port", value: number(&d.IAMPort, unset, 1, math.MaxUint16),
+			doc: `The endpoint's port, where port is that of a tunnel. Default: port.`,
+		},
+		{
+			name: "server_tls_name", value: text(&d.ServerTLSName, ""),
+			doc: `The name that the server's certificate must carry with verify-full. Default: iam_host if it is set, else host.`,
+		},
+		{
+			name: "pool_mode", value: poolMode(&d.PoolMode, PoolModeUnset),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "pool_size", value: number(&d.PoolSize, unset, 0, math.MaxInt32),
+			doc: `As default_pool_size.`,
+		},
+		{
+			name: "min_pool_size", value: number(&d.MinPoolSize, unset, 0, math.MaxInt32),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "server_lifetime", value: seconds(&d.ServerLifetime, unset),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "query_wait_timeout", value: seconds(&d.QueryWaitTimeout, unset),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "connect_query", value: text(&d.ConnectQuery, ""),
+			doc: `Query to run on every new server. Its errors are logged and ignored.`,
+		},
+		{
+			name: "client_encoding", value: text(&d.ClientEncoding, ""),
+			doc: `Sent to the server at login.`,
+		},
+		{
+			name: "datestyle", value: text(&d.DateStyle, ""),
+			doc: `Sent to the server at login.`,
+		},
+		{
+			name: "timezone", value: text(&d.TimeZone, ""),
+			doc: `Sent to the server at login.`,
+		},
+		{
+			name: "application_name", value: text(&d.ApplicationName, ""),
+			doc: `Sent to the server at login.`,
+		},
+	}
+}
+
+// table is the table of an entry of [users], bound to u.
+func (u *User) table() []setting {
+	return []setting{
+		{
+			name: "pool_mode", value: poolMode(&u.PoolMode, PoolModeUnset),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "pool_size", value: number(&u.PoolSize, unset, 0, math.MaxInt32),
+			doc: `As default_pool_size.`,
+		},
+		{
+			name: "query_timeout", value: seconds(&u.QueryTimeout, unset),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "query_wait_timeout", value: seconds(&u.QueryWaitTimeout, unset),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "idle_transaction_timeout", value: seconds(&u.IdleTransactionTimeout, unset),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "transaction_timeout", value: seconds(&u.TransactionTimeout, unset),
+			doc: `As the global setting.`,
+		},
+		{
+			name: "client_idle_timeout", value: seconds(&u.ClientIdleTimeout, unset),
+			doc: `As the global setting.`,
+		},
+	}
+}
+
+func newDatabase(name string) *Database {
+	d := &Database{Name: name}
+	reset(d.table())
+	return d
+}
+
+func newUser(name string) *User {
+	u := &User{Name: name}
+	reset(u.table())
+	return u
+}
+
+func reset(table []setting) {
+	for _, s := range table {
+		s.reset()
+	}
+}

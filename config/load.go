@@ -1,0 +1,265 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Load reads the TOML file at path. Everything that is wrong with it is
+// reported at once: the error joins one *Error for each mistake, in the order
+// of the file.
+//
+// Load opens no other file: certificates and auth_file are only paths here.
+func Load(path string) (*Config, error) {
+	if strings.EqualFold(filepath.Ext(path), ".ini") {
+		return nil, &Error{File: path, Message: "this version reads TOML files only, not PgBouncer's .ini"}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load of a file whose contents are known. The path is for messages,
+// and for resolving relative paths.
+func Parse(path string, data []byte) (*Config, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("path of the configuration: %w", err)
+	}
+	f := &source{file: path, dir: filepath.Dir(abs), keys: map[string]toml.Primitive{}, refused: map[string]bool{}}
+
+	var top map[string]toml.Primitive
+	f.meta, err = toml.Decode(string(data), &top)
+	if err != nil {
+		return nil, f.syntaxError(data, err)
+	}
+	c := &Config{Path: abs, Databases: map[string]*Database{}, Users: map[string]*User{}}
+	reset(c.table())
+	for _, e := range f.entries(nil, top) {
+		switch e.name() {
+		case "pgvalet":
+			f.read(e, c.table())
+		case "databases":
+			for _, e := range f.children(e) {
+				db := newDatabase(e.name())
+				f.read(e, db.table())
+				c.Databases[db.Name] = db
+			}
+		case "users":
+			for _, e := range f.children(e) {
+				u := newUser(e.name())
+				f.read(e, u.table())
+				c.Users[u.Name] = u
+			}
+		default:
+			f.unknownSection(e)
+		}
+	}
+	f.complete(c)
+	f.check(c)
+	if len(f.errs) > 0 {
+		return nil, join(f.errs)
+	}
+	return c, nil
+}
+
+// source is a file that is being read.
+type source struct {
+	file string // as given to Load
+	dir  string // absolute
+	meta toml.MetaData
+
+	// By full name.
+	keys    map[string]toml.Primitive // every key and table that was read
+	refused map[string]bool           // there is an error about it already
+
+	errs []*Error
+}
+
+// entry is one key or table of the file.
+type entry struct {
+	key       toml.Key // in full
+	value     any
+	primitive toml.Primitive
+}
+
+func (e entry) name() string { return e.key[len(e.key)-1] }
+
+// entries returns the entries of a table, sorted by name.
+func (f *source) entries(parent toml.Key, table map[string]toml.Primitive) []entry {
+	var all []entry
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		e := entry{key: append(slices.Clone(parent), name), primitive: table[name]}
+		f.keys[e.key.String()] = e.primitive
+		if err := f.meta.PrimitiveDecode(e.primitive, &e.value); err != nil {
+			f.refuse(e.key, "%v", err)
+			continue
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// children returns the entries of e, which must be a table.
+func (f *source) children(e entry) []entry {
+	var table map[string]toml.Primitive
+	if _, ok := e.value.(map[string]any); !ok {
+		f.refuse(e.key, "must be a table: [%s]", e.key)
+	} else if err := f.meta.PrimitiveDecode(e.primitive, &table); err != nil {
+		f.refuse(e.key, "%v", err)
+	}
+	return f.entries(e.key, table)
+}
+
+// has reports whether the file holds the key.
+func (f *source) has(key toml.Key) bool {
+	_, ok := f.keys[key.String()]
+	return ok
+}
+
+// refuse records what is wrong with a key, whether the file holds it or not;
+// then the line is that of its table.
+func (f *source) refuse(key toml.Key, format string, args ...any) {
+	f.refused[key.String()] = true
+	line := 0
+	for k := key; line == 0 && len(k) > 0; k = k[:len(k)-1] {
+		if p, ok := f.keys[k.String()]; ok {
+			line = f.line(p)
+		}
+	}
+	f.errs = append(f.errs, &Error{f.file, line, key.String(), fmt.Sprintf(format, args...)})
+}
+
+// locate refuses every value: the TOML package tells the position of a
+// key only in the error about it.
+type locate struct{}
+
+func (*locate) UnmarshalTOML(any) error { return errors.New("only to be located") }
+
+// line returns the line of a key or table, and 0 if it has none. A table that
+// only the keys in it make, such as a in [a.b], is where the first of them is.
+func (f *source) line(p toml.Primitive) int {
+	var at toml.ParseError
+	var table map[string]toml.Primitive
+	errors.As(f.meta.PrimitiveDecode(p, &locate{}), &at)
+	first := at.Position.Line
+	if first > 0 || f.meta.PrimitiveDecode(p, &table) != nil {
+		return first
+	}
+	for _, inner := range table {
+		if n := f.line(inner); n > 0 && (first == 0 || n < first) {
+			first = n
+		}
+	}
+	return first
+}
+
+// read gives the values of section e to the settings of its table.
+func (f *source) read(e entry, table []setting) {
+	for _, e := range f.children(e) {
+		i := slices.IndexFunc(table, func(s setting) bool { return s.name == e.name() })
+		if i < 0 {
+			f.unknownKey(e, table)
+			continue
+		}
+		if err := table[i].set(e.value); err != nil {
+			f.refuse(e.key, "%v", err)
+			continue
+		}
+		if table[i].path != nil {
+			f.resolve(table[i])
+		}
+	}
+}
+
+// resolve makes a path absolute, and leaves alone what is none: nothing, the
+// system's certificates, a socket in the abstract namespace.
+func (f *source) resolve(s setting) {
+	p := *s.path
+	if p == "" || filepath.IsAbs(p) ||
+		s.name == "server_tls_ca_file" && p == SystemCAs ||
+		s.name == "unix_socket_dir" && p[0] == '@' {
+		return
+	}
+	*s.path = filepath.Join(f.dir, p)
+}
+
+func (f *source) unknownSection(e entry) {
+	switch {
+	case e.name() == "pgbouncer":
+		f.refuse(e.key, "unknown section; in TOML it is [pgvalet]")
+	case e.name() == "peers":
+		f.refuse(e.key, "PgBouncer has this section, this version of pgvalet does not")
+	case slices.Contains(names((&Settings{}).table()), e.name()):
+		f.refuse(e.key, "belongs in section [pgvalet]")
+	default:
+		f.refuse(e.key, "unknown section; there are [pgvalet], [databases.NAME] and [users.NAME]")
+	}
+}
+
+// unknownKey says as well as it can what was meant.
+func (f *source) unknownKey(e entry, table []setting) {
+	name, known := e.name(), names(table)
+	// What is right in another section is no typing error.
+	for _, other := range []struct {
+		section string
+		table   []setting
+	}{
+		{"pgvalet", (&Settings{}).table()},
+		{"databases.NAME", (&Database{}).table()},
+		{"users.NAME", (&User{}).table()},
+	} {
+		if slices.Contains(names(other.table), name) {
+			f.refuse(e.key, "unknown key here; it belongs in [%s]", other.section)
+			return
+		}
+	}
+	if slices.Contains(unsupported, name) {
+		f.refuse(e.key, "PgBouncer has this setting, this version of pgvalet does not")
+		return
+	}
+	if n := nearest(name, known); n != "" {
+		f.refuse(e.key, "unknown key; did you mean %s?", n)
+		return
+	}
+	f.refuse(e.key, "unknown key")
+}
+
+func names(table []setting) []string {
+	all := make([]string, len(table))
+	for i, s := range table {
+		all[i] = s.name
+	}
+	return all
+}
+
+// syntaxError is the error for what is not TOML, or says one thing twice. A
+// line with a password is not repeated.
+func (f *source) syntaxError(data []byte, err error) error {
+	var pe toml.ParseError
+	if !errors.As(err, &pe) {
+		return &Error{File: f.file, Message: err.Error()}
+	}
+	e := &Error{File: f.file, Line: pe.Position.Line, Message: pe.Message}
+	lines := strings.Split(string(data), "\n")
+	if n := pe.Position.Line; n > 0 && n <= len(lines) && strings.Contains(lines[n-1], "password") {
+		e.Message = "invalid TOML, not repeated here because the line holds a password"
+	}
+	return e
+}
+
+// databases returns the databases in the order of their names.
+func (c *Config) databases() []*Database {
+	return slices.SortedFunc(maps.Values(c.Databases), func(a, b *Database) int {
+		return strings.Compare(a.Name, b.Name)
+	})
+}

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+const referenceStart = `# Configuration
+
+<!-- Written from the tables in the package config: go test ./config -update -->
+
+pgvalet reads one TOML file with the sections ` + "`[pgvalet]`, `[databases.NAME]` and `[users.NAME]`" + `. The keys are
+PgBouncer's, letter for letter, and some more. A complete example is [pgvalet.toml](pgvalet.toml).
+
+- Unknown keys, wrong types, values out of range and contradictions are errors. All are reported at once, with their lines,
+  and a reload with errors changes nothing.
+- Durations are numbers of seconds, fractions included, or strings such as ` + "`\"90s\"` or `\"15m\"`" + `.
+- Booleans are ` + "`true` and `false`, or `1` and `0`" + `.
+- Lists are arrays of strings, or one comma-separated string.
+- Permissions are octal, ` + "`\"0770\"` or `0o770`" + `.
+- Words such as ` + "`transaction`" + ` may have any letter case.
+- Relative paths start from the directory of the file.
+- A user's entry holds before the database's, and that before the global setting.
+- RELOAD and SIGHUP apply the file again. A setting marked "needs a restart" keeps its old value until then; everything in
+  ` + "`[databases]` and `[users]`" + ` is applied.
+
+## Defaults that differ from PgBouncer's
+
+| Setting | pgvalet | PgBouncer |
+|---|---|---|
+`
+
+const referenceDerived = "| `client_tls_sslmode` | `require` as soon as a database uses IAM, else `prefer` with a certificate | `disable` |\n" +
+	"| `server_tls_sslmode` | `verify-full` as soon as a database uses IAM | `prefer` |\n"
+
+// WriteReference writes the reference page docs/config.md.
+func WriteReference(w io.Writer) error {
+	b := bufio.NewWriter(w) // remembers the first error for Flush
+	b.WriteString(referenceStart)
+	var s Settings
+	reset(s.table())
+	for _, s := range s.table() {
+		if s.pgbouncer != "" {
+			fmt.Fprintf(b, "| `%s` | `%s` | `%s` |\n", s.name, s.get(), s.pgbouncer)
+		}
+	}
+	b.WriteString(referenceDerived)
+
+	b.WriteString("\n## Section [pgvalet]\n")
+	for _, g := range s.groups() {
+		fmt.Fprintf(b, "\n### %s\n", g.title)
+		for _, s := range g.settings {
+			reload := "RELOAD: yes"
+			if s.restart {
+				reload = "RELOAD: no, needs a restart"
+			}
+			fmt.Fprintf(b, "\n#### %s\n\nDefault: %s · %s · %s\n\n%s\n", s.name, code(s.get()), s.unit, reload, s.doc)
+		}
+	}
+	b.WriteString("\n## Section [databases.NAME]\n\nNAME is what clients ask for. The names `pgbouncer` and `pgvalet` are the console's.\n\n")
+	writeEntries(b, newDatabase("").table())
+	b.WriteString("\n## Section [users.NAME]\n\nNAME is the user who logs in; for the pool's settings, the server user.\n\n")
+	writeEntries(b, newUser("").table())
+
+	b.WriteString("\n## Keys of PgBouncer that this version refuses\n\n")
+	keys := slices.Clone(unsupported)
+	slices.Sort(keys)
+	fmt.Fprintf(b, "`%s`; `user` in `[pgvalet]`, an entry `*` in `[databases]`, and the section `[peers]`.\n", strings.Join(keys, "`, `"))
+	return b.Flush()
+}
+
+func writeEntries(b *bufio.Writer, table []setting) {
+	b.WriteString("| Key | Value | Default | Meaning |\n|---|---|---|---|\n")
+	for _, s := range table {
+		def := ""
+		if v := s.get(); v != "" {
+			def = code(v)
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", s.name, s.unit, def, s.doc)
+	}
+}
+
+func code(value string) string {
+	if value == "" {
+		return "empty"
+	}
+	return "`" + value + "`"
+}

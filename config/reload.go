@@ -1,0 +1,57 @@
+package config
+
+import "fmt"
+
+// Row is one setting of [pgvalet], as SHOW CONFIG reports it.
+type Row struct {
+	Key, Value, Default string
+	Changeable          bool // RELOAD applies it
+}
+
+// Rows returns all settings of [pgvalet], in the order of the reference page.
+func (c *Config) Rows() []Row {
+	var defaults Settings
+	ours, theirs := c.table(), defaults.table()
+	reset(theirs)
+	rows := make([]Row, len(ours))
+	for i, s := range ours {
+		rows[i] = Row{s.name, s.get(), theirs[i].get(), !s.restart}
+	}
+	return rows
+}
+
+// Change is one setting of [pgvalet] that a reload changes.
+type Change struct {
+	Key, Old, New string
+	Changeable    bool // false: only a restart applies it
+}
+
+// Diff returns the settings of [pgvalet] whose values differ from old's.
+func (c *Config) Diff(old *Config) []Change {
+	was := old.Rows()
+	var changes []Change
+	for i, r := range c.Rows() {
+		if r.Value != was[i].Value {
+			changes = append(changes, Change{r.Key, was[i].Value, r.Value, r.Changeable})
+		}
+	}
+	return changes
+}
+
+// UnixSocket returns the path of the server's unix socket, if host names one.
+func (d *Database) UnixSocket() (path string, ok bool) {
+	if d.Host == "" || d.Host[0] != '/' && d.Host[0] != '@' {
+		return "", false
+	}
+	return fmt.Sprintf("%s/.s.PGSQL.%d", d.Host, d.Port), true
+}
+
+// SameServer reports whether servers that were opened for o are right for d
+// too: they lead to the same place, as the same user, and were prepared in the
+// same way. A new password does not matter, as in PgBouncer: it is for new
+// servers.
+func (d *Database) SameServer(o *Database) bool {
+	return d.DBName == o.DBName && d.Host == o.Host && d.Port == o.Port && d.User == o.User &&
+		d.ConnectQuery == o.ConnectQuery && d.ServerAuth == o.ServerAuth && d.IAMRegion == o.IAMRegion &&
+		d.IAMHost == o.IAMHost && d.IAMPort == o.IAMPort && d.ServerTLSName == o.ServerTLSName
+}
