@@ -403,11 +403,13 @@ func (p *Postgres) Exec(ctx context.Context, statements ...string) error {
 }
 
 // CreateLogin makes a login role that DefaultHBA lets in over TCP by method
-// only, with a password hashed to match.
+// only, with a password hashed to match. A role of that name that owns nothing
+// is replaced, so that a test can be repeated on one server.
 func (p *Postgres) CreateLogin(ctx context.Context, name string, method AuthMethod, password string) error {
 	role := pgx.Identifier{name}.Sanitize()
+	drop := "DROP ROLE IF EXISTS " + role
 	if method == Trust {
-		return p.Exec(ctx, "CREATE ROLE "+role+" LOGIN")
+		return p.Exec(ctx, drop, "CREATE ROLE "+role+" LOGIN")
 	}
 	group := map[AuthMethod]string{Password: "auth_password", MD5: "auth_md5", SCRAM: "auth_scram"}[method]
 	if group == "" {
@@ -417,7 +419,7 @@ func (p *Postgres) CreateLogin(ctx context.Context, name string, method AuthMeth
 	if method == MD5 {
 		encryption = "md5"
 	}
-	return p.Exec(ctx,
+	return p.Exec(ctx, drop,
 		"SET password_encryption = '"+encryption+"'",
 		"CREATE ROLE "+role+" LOGIN PASSWORD '"+strings.ReplaceAll(password, "'", "''")+"' IN ROLE "+group)
 }
