@@ -353,7 +353,7 @@ func (s *session) fatal(err error) {
 	}
 	e := clientErrorFor(err)
 	s.flushClient()
-	s.stream.Write(e.append(nil))
+	s.stream.Write(e.Append(nil))
 	s.w.sessions.logPoolerError(s.log, e, err)
 	s.depart(e.Message)
 	s.state = sessionLingering
