@@ -107,7 +107,7 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		vars:     vars,
 		mode:     p.Mode(),
 	}
-	s.log = c.log.With(zap.String("client", clientLabel(s.id, s.database, s.user, s.addr)))
+	s.log = c.log.Named(clientLabel(s.id, s.database, s.user, s.addr))
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
 	s.waiter = pool.Waiter{Loop: w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
 	secret := shortSecret

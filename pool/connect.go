@@ -95,7 +95,7 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 		return nil, err
 	}
 	l.Server = s
-	l.log = p.set.log.With(zap.String("server", serverLabel(l)))
+	l.log = p.set.log.Named(serverLabel(l))
 	if p.set.config().LogConnections {
 		l.log.Info("new connection to server (from " + s.LocalAddr.String() + ")")
 	}

@@ -139,22 +139,29 @@ func (ps *Pools) Drain(ctx context.Context) error {
 }
 
 // Close ends the janitor and the logins and cancel requests that are under way,
-// and waits for them. Servers that clients still hold are the clients' to
-// release; idle ones are closed. The loops must still run.
+// waits for them, and closes every server. The clients must be gone, and the
+// loops must still run.
 func (ps *Pools) Close() {
 	ps.closing.Store(true)
 	ps.stop()
-	for _, p := range ps.all("") {
+	pools := ps.all("")
+	for _, p := range pools {
 		p.mu.Lock()
 		p.refuseAll(ErrShuttingDown)
 		p.answerWelcome(ErrShuttingDown)
-		p.closeStale()
 		p.mu.Unlock()
 	}
 	ps.goroutines.Wait()
-	for _, p := range ps.all("") { // what finished logging in just now
+	for _, p := range pools {
 		p.mu.Lock()
 		p.closeStale()
+		for l := range p.leases {
+			if loop := l.Server.Stream.Loop(); loop != nil && l.state != stateClosing {
+				l.closeWhy = "server shutting down"
+				loop.Post(destroy, l)
+			}
+		}
 		p.mu.Unlock()
 	}
+	_ = ps.untilGone(context.Background(), pools)
 }
