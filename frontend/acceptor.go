@@ -1,0 +1,212 @@
+package frontend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/config"
+)
+
+const (
+	// A failing accept, for want of file descriptors mostly, is tried again
+	// after a pause that doubles up to the longest.
+	shortestAcceptPause = 5 * time.Millisecond
+	longestAcceptPause  = time.Second
+)
+
+// AcceptorOptions is what an Acceptor needs. Every function must be set, and
+// is called from many goroutines.
+type AcceptorOptions struct {
+	// Config returns the present configuration; a login asks once.
+	Config func() *config.Config
+	// Userlist returns the users that may log in; nil has nobody in it.
+	Userlist func() *auth.Userlist
+	// TLS returns what NewClientTLS made, nil for no encryption.
+	TLS func() *tls.Config
+	// Scram returns what checks SCRAM logins.
+	Scram func() *auth.ScramServer
+	// Cancel handles a CancelRequest. The connection is closed when it
+	// returns, which tells the client that the request was handled; so it may
+	// wait. key is 4 to 256 bytes long.
+	Cancel func(pid uint32, key []byte)
+	// Admit takes an authenticated client over. It sends everything from
+	// AuthenticationOk to the first ReadyForQuery. With an error it has taken
+	// nothing: the client is told (see Error) and the connection closed. ctx
+	// ends when Admit returns, and before that, as reads and writes do, when
+	// client_login_timeout is over or the Acceptor is closed. A session that
+	// goes on to use Login.Transport instead of detaching it removes the
+	// deadline with SetDeadline.
+	Admit func(ctx context.Context, l *Login) error
+	// ShuttingDown reports whether only the console may still be used.
+	ShuttingDown func() bool
+	Log          *zap.Logger
+	// Slots is how many logins may compute at the same time, at least 1.
+	Slots int
+}
+
+// Acceptor turns accepted sockets into authenticated clients.
+type Acceptor struct {
+	// Static after NewAcceptor.
+	o         AcceptorOptions
+	admission *admission
+	ctx       context.Context // done when Close begins
+	cancel    context.CancelFunc
+
+	lastID  atomic.Uint64
+	logins  atomic.Int64
+	clients atomic.Int64 // what max_client_conn limits
+
+	wg sync.WaitGroup // goroutines of logins and calls of Serve
+
+	mu        sync.Mutex // guards the fields below, and wg.Add against Close
+	listeners map[net.Listener]struct{}
+	closed    bool
+}
+
+// NewAcceptor returns an Acceptor that serves nothing yet.
+func NewAcceptor(o AcceptorOptions) *Acceptor {
+	a := &Acceptor{o: o, admission: newAdmission(o.Slots), listeners: make(map[net.Listener]struct{})}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	return a
+}
+
+// Serve accepts clients on ln, TCP or unix, until ln or the Acceptor is closed,
+// which is not an error. ln is closed when Serve returns. The tcp_keepalive
+// settings are applied to what it accepts; a setting of 0 leaves the value
+// that the socket has, so the listener should be made with keep-alive off
+// (net.ListenConfig).
+func (a *Acceptor) Serve(ln net.Listener) error {
+	defer ln.Close()
+	a.mu.Lock()
+	if a.closed {
+		a.mu.Unlock()
+		return nil
+	}
+	a.listeners[ln] = struct{}{}
+	a.wg.Add(1)
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		delete(a.listeners, ln)
+		a.mu.Unlock()
+		a.wg.Done()
+	}()
+
+	pause := shortestAcceptPause
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = shortestAcceptPause
+			// Serve itself is counted, so Close cannot be past its Wait.
+			a.wg.Go(func() { a.serve(conn) })
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case !passing(err):
+			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
+		default:
+			a.o.Log.Warn("accept failed", zap.Stringer("listener", ln.Addr()), zap.Error(err), zap.Duration("pause", pause))
+			select {
+			case <-time.After(pause):
+			case <-a.ctx.Done():
+			}
+			pause = min(2*pause, longestAcceptPause)
+		}
+	}
+}
+
+// passing reports whether accept may work again later.
+func passing(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Logins returns the number of connections that are neither admitted nor closed
+// yet.
+func (a *Acceptor) Logins() int { return int(a.logins.Load()) }
+
+// Clients returns the number of clients that count for max_client_conn: those
+// that have sent their start-up packet and whose Login.Release was not called.
+func (a *Acceptor) Clients() int { return int(a.clients.Load()) }
+
+// Close closes all listeners, breaks the logins in progress, and returns when
+// no goroutine is left. It waits for calls of Cancel and Admit. Admitted
+// clients are not touched.
+func (a *Acceptor) Close() {
+	a.mu.Lock()
+	a.closed = true
+	for ln := range a.listeners {
+		ln.Close()
+	}
+	a.mu.Unlock()
+	a.cancel()
+	a.wg.Wait()
+}
+
+// serve carries one connection from accept to admission or to its end.
+func (a *Acceptor) serve(conn net.Conn) {
+	a.logins.Add(1)
+	defer a.logins.Add(-1)
+	stop := context.AfterFunc(a.ctx, func() { conn.Close() })
+	defer stop()
+
+	cfg := a.o.Config()
+	keepalive(conn, &cfg.Settings)
+	c := newClient(a, cfg, conn)
+	ctx := a.ctx
+	if cfg.ClientLoginTimeout > 0 {
+		deadline := c.login.Since.Add(cfg.ClientLoginTimeout)
+		conn.SetDeadline(deadline)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline, errLoginTimeout)
+		defer cancel()
+	}
+	if err := c.run(ctx); err != nil {
+		c.login.Release()
+		c.end(err)
+		conn.Close()
+	}
+}
+
+// takePlace counts a client for max_client_conn. The place is taken until
+// release, which works once.
+func (a *Acceptor) takePlace(limit int) (release func(), ok bool) {
+	if n := a.clients.Add(1); limit > 0 && n > int64(limit) {
+		a.clients.Add(-1)
+		return nil, false
+	}
+	return sync.OnceFunc(func() { a.clients.Add(-1) }), true
+}
+
+func keepalive(conn net.Conn, s *config.Settings) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	k := net.KeepAliveConfig{Enable: s.TCPKeepalive, Idle: s.TCPKeepidle, Interval: s.TCPKeepintvl, Count: s.TCPKeepcnt}
+	// For net, 0 is its own default and less is the system's.
+	if k.Idle == 0 {
+		k.Idle = -1
+	}
+	if k.Interval == 0 {
+		k.Interval = -1
+	}
+	if k.Count == 0 {
+		k.Count = -1
+	}
+	tcp.SetKeepAliveConfig(k) // a dead connection is noticed by the first read
+}

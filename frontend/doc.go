@@ -1,0 +1,26 @@
+// Package frontend is the side of pgvalet that faces applications: it accepts
+// clients, authenticates them, carries their sessions and answers the admin
+// console.
+//
+// # From socket to session
+//
+// An Acceptor runs every new connection on a goroutine of its own, with
+// blocking calls: encryption, start-up packet, authentication. What comes out
+// is a Login, which AcceptorOptions.Admit takes over; from then on the
+// connection belongs to an event loop or to the console, and the goroutine
+// ends. Everything up to there is bounded: in time by client_login_timeout, in
+// memory by the limits that PostgreSQL has too, in processor time by a fixed
+// number of slots that are shared fairly between source addresses.
+//
+// During a login no byte is read before it is needed, not even under TLS: what
+// a client sends behind its last login message is still in the socket, or in
+// the tls.Conn, when Admit gets it.
+//
+// # Differences to PgBouncer
+//
+// Errors carry the SQLSTATE that PostgreSQL uses for the same situation
+// instead of 08P01 for all of them; the texts are PgBouncer's. Direct TLS,
+// without an SSLRequest, needs ALPN as PostgreSQL 17 demands; PgBouncer lets it
+// pass without. SCRAM-SHA-256-PLUS is offered over TLS. A client certificate is
+// asked for only if client_tls_ca_file is set. Protocol 3.2 is spoken.
+package frontend

@@ -1,0 +1,88 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pgvalet/pgvalet/backend/wire"
+)
+
+// Error is what a client is told when something fails, in an ErrorResponse.
+type Error struct {
+	Severity string // FATAL: the connection ends with it
+	Code     string // SQLSTATE
+	Message  string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Message }
+
+// Append appends the ErrorResponse to dst.
+func (e *Error) Append(dst []byte) []byte {
+	return wire.AppendError(dst, wire.ErrorResponse, e.Severity, e.Code, e.Message)
+}
+
+// with returns the error with detail behind its message.
+func (e *Error) with(detail string) *Error {
+	c := *e
+	c.Message += detail
+	return &c
+}
+
+func fatal(code, message string) *Error { return &Error{"FATAL", code, message} }
+
+// Every error that pgvalet itself has for a client. The texts are PgBouncer's,
+// because tools and people know them; the SQLSTATEs are those that PostgreSQL
+// uses for the same situation, because drivers decide by them. A text that ends
+// in a space is completed by Error.with.
+var (
+	// Start-up (backend_startup.c in PostgreSQL).
+	errBadHeader        = fatal("08P01", "bad packet header: ")
+	errOldProtocol      = fatal("0A000", "old V2 protocol not supported")
+	errStartupLayout    = fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
+	errNoUser           = fatal("28000", "no username supplied")
+	errUserTooLong      = fatal("28000", "username too long")
+	errParameter        = fatal("0A000", "unsupported startup parameter: ")
+	errOption           = fatal("0A000", "unsupported startup parameter in options: ")
+	errOptionsSyntax    = fatal("0A000", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
+	errReplication      = fatal("0A000", "replication connections are not supported by this version")
+	errReplicationValue = fatal("22023", `invalid value for parameter "replication": `)
+
+	// Encryption.
+	errTLSRequired = fatal("28000", "SSL required")
+	errInjected    = fatal("08P01", "received unencrypted data after SSL request")
+
+	// Authentication (auth.c and auth-sasl.c in PostgreSQL).
+	errPassword       = fatal("28P01", "password authentication failed")
+	errEmptyPassword  = fatal("28P01", "empty password returned by client")
+	errSASL           = fatal("28P01", "SASL authentication failed")
+	errMechanism      = fatal("08P01", "client selected an invalid SASL authentication mechanism")
+	errTrust          = fatal("28000", `"trust" authentication failed`)
+	errNotPassword    = fatal("08P01", "expected password response, got message type ")
+	errPasswordPacket = fatal("08P01", "invalid password packet size")
+
+	// Authorization and limits.
+	errNoDatabase   = fatal("3D000", "no such database: ")
+	errNotAllowed   = fatal("42501", "not allowed")
+	errTooMany      = fatal("53300", "no more connections allowed (max_client_conn)")
+	errShuttingDown = fatal("57P03", "pooler is shutting down")
+
+	// PostgreSQL ends a login at its authentication_timeout with query_canceled.
+	errLoginTimeout = fatal("57014", "client_login_timeout")
+
+	// Anything that is not in this table: its own text is for the log only.
+	errInternal = fatal("XX000", "bouncer config error")
+)
+
+// clientErrorFor returns what to tell the client about err. The texts of
+// errors that are not meant for clients stay inside.
+func clientErrorFor(err error) *Error {
+	var known *Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, context.DeadlineExceeded):
+		return errLoginTimeout
+	}
+	return errInternal
+}

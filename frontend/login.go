@@ -1,0 +1,293 @@
+package frontend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/config"
+)
+
+const (
+	// lingerTime and lingerBytes bound the wait for a client that was told
+	// why its connection ends to read that and close its side.
+	lingerTime  = 300 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// Login is a client that has authenticated. Whoever admits it owns its
+// connection from then on.
+type Login struct {
+	ID        uint64 // unique in the process; the console's id
+	Transport *evloop.Transport
+	TLS       *tls.Conn        // nil: not encrypted
+	Database  *config.Database // nil for the console
+	Console   bool             // the database is pgbouncer or pgvalet
+	User      string
+	Protocol  uint32 // 3<<16 or 3<<16|2; a NegotiateProtocolVersion was sent if one was due
+	// Params are the parameters of the start-up packet, those inside of
+	// options among them, each once. Every name is tracked, in the client's
+	// own spelling; the console's may be anything.
+	Params    []Parameter
+	Addr      net.Addr
+	LocalAddr net.Addr
+	Since     time.Time // when the connection was accepted
+
+	// Release gives the client's place in max_client_conn back. It must be
+	// called when the session ends; more often does no harm. After an error
+	// of Admit it has been called.
+	Release func()
+
+	database string // the name that the client asked for
+}
+
+// Conn returns the connection, with TLS if there is any.
+func (l *Login) Conn() net.Conn {
+	if l.TLS != nil {
+		return l.TLS
+	}
+	return l.Transport
+}
+
+// Write sends all of b.
+func (l *Login) Write(b []byte) error {
+	_, err := l.Conn().Write(b)
+	return err
+}
+
+// Read reads up to len(p) bytes. Nothing is read ahead, so after exactly the
+// bytes of a message the connection can still be detached.
+func (l *Login) Read(p []byte) (int, error) { return l.Conn().Read(p) }
+
+// Label names the client in log lines: "C-id: database/user@address".
+func (l *Login) Label() string { return clientLabel(l.ID, l.database, l.User, l.Addr) }
+
+// clientLabel is PgBouncer's prefix of a client's log lines.
+func clientLabel(id uint64, database, user string, addr net.Addr) string {
+	if database == "" {
+		database = "(nodb)"
+	}
+	if user == "" {
+		user = "(nouser)"
+	}
+	where := "unix"
+	if addr.Network() != "unix" {
+		where = addr.String()
+	}
+	return fmt.Sprintf("C-%d: %s/%s@%s", id, printable(database), printable(user), where)
+}
+
+// printable makes s, which a client chose, safe for a log line.
+func printable(s string) string {
+	const most = 256
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	quoted := fmt.Sprintf("%q", s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// client is a connection that logs in, for one goroutine.
+type client struct {
+	acceptor  *Acceptor
+	cfg       *config.Config
+	socket    *socket
+	tlsConfig *tls.Config // nil: TLS is not for this client
+	ticket    *ticket
+	login     Login
+	out       []byte // to be sent before anything else
+}
+
+func newClient(a *Acceptor, cfg *config.Config, conn net.Conn) *client {
+	c := &client{acceptor: a, cfg: cfg, socket: &socket{Conn: conn}, ticket: a.admission.newTicket(conn.RemoteAddr())}
+	if cfg.ClientTLSSSLMode != config.SSLDisable && !c.socket.unix() {
+		c.tlsConfig = a.o.TLS()
+	}
+	c.login = Login{
+		ID:        a.lastID.Add(1),
+		Transport: evloop.NewTransport(c.socket),
+		Addr:      conn.RemoteAddr(),
+		LocalAddr: conn.LocalAddr(),
+		Since:     time.Now(),
+		Release:   func() {},
+	}
+	return c
+}
+
+// hangup ends a connection without a word to the client.
+type hangup struct {
+	reason string
+	quiet  bool // nothing that anybody needs to know
+}
+
+func (h *hangup) Error() string { return h.reason }
+
+// run logs the client in and has it admitted. nil means that the connection
+// is somebody else's now.
+func (c *client) run(ctx context.Context) error {
+	s, err := c.start(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.check(s); err != nil {
+		return err
+	}
+	if err := c.authenticate(ctx); err != nil {
+		return err
+	}
+	if err := c.authorize(); err != nil {
+		return err
+	}
+	if err := c.flush(nil); err != nil {
+		return err
+	}
+	return c.acceptor.o.Admit(ctx, &c.login)
+}
+
+// check decides what can be decided before the client has proved who it is.
+func (c *client) check(s *startup) error {
+	l := &c.login
+	l.User, l.database, l.Protocol = s.user, s.database, s.protocol()
+	l.Console = s.database == "pgbouncer" || s.database == "pgvalet"
+	c.out = s.negotiate(c.out)
+	if c.cfg.LogConnections {
+		c.log(zapcore.InfoLevel, fmt.Sprintf("login attempt: db=%s user=%s tls=%s replication=no",
+			printable(s.database), printable(s.user), c.encryption()))
+	}
+	if c.cfg.ClientTLSSSLMode >= config.SSLRequire && l.TLS == nil && !c.socket.unix() {
+		return errTLSRequired
+	}
+	if l.Console {
+		l.Params = s.parameters
+		return nil
+	}
+	if c.acceptor.o.ShuttingDown() {
+		return errShuttingDown
+	}
+	if err := s.checkReplication(); err != nil {
+		return err
+	}
+	var err error
+	if l.Params, err = s.sessionParameters(&c.cfg.Settings); err != nil {
+		return err
+	}
+	release, ok := c.acceptor.takePlace(c.cfg.MaxClientConn)
+	if !ok {
+		return errTooMany
+	}
+	l.Release = release
+	return nil
+}
+
+// authorize decides what the client, now known, may use.
+func (c *client) authorize() error {
+	l := &c.login
+	if l.Console {
+		if admin, stats := consoleRights(c.cfg, l.User); !admin && !stats {
+			return errNotAllowed
+		}
+		return nil
+	}
+	if l.Database = c.cfg.Databases[l.database]; l.Database == nil {
+		return errNoDatabase.with(l.database)
+	}
+	return nil
+}
+
+// consoleRights returns what user may do on the console: everything, or only
+// look. Neither means no access.
+func consoleRights(cfg *config.Config, user string) (admin, stats bool) {
+	return slices.Contains(cfg.AdminUsers, user), slices.Contains(cfg.StatsUsers, user)
+}
+
+// flush sends b after what waits to be sent.
+func (c *client) flush(b []byte) error {
+	b = append(c.out, b...)
+	c.out = nil
+	if len(b) == 0 {
+		return nil
+	}
+	if err := c.login.Write(b); err != nil {
+		return broken(err)
+	}
+	return nil
+}
+
+// broken turns a failed read or write into the end of the login: an Error when
+// there is something to tell the client, a hangup when it is gone.
+func broken(err error) error {
+	var known *Error
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errLoginTimeout
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return &hangup{reason: "client unexpected eof"}
+	}
+	return &hangup{reason: err.Error()}
+}
+
+// end logs why the login failed, and tells the client if it can be told.
+func (c *client) end(err error) {
+	if c.acceptor.ctx.Err() != nil {
+		err = &hangup{reason: "login interrupted"} // by Close: nothing of it is the client's fault
+	}
+	var h *hangup
+	silent := errors.As(err, &h)
+	level := zapcore.InfoLevel
+	if (silent && h.quiet) || !c.cfg.LogDisconnections {
+		level = zapcore.DebugLevel
+	}
+	age := int(time.Since(c.login.Since).Seconds())
+	c.log(level, fmt.Sprintf("closing because: %s (age=%ds)", printable(err.Error()), age))
+	if silent {
+		c.hangUp()
+		return
+	}
+	told := clientErrorFor(err)
+	if c.cfg.LogPoolerErrors {
+		c.log(zapcore.WarnLevel, "pooler error: "+printable(told.Message))
+	}
+	c.login.Transport.SetDeadline(time.Now().Add(lingerTime))
+	if c.flush(told.Append(nil)) != nil {
+		return
+	}
+	c.hangUp()
+	// Closing a socket that holds unread bytes resets the connection, and the
+	// error would be lost with it.
+	_, _ = io.CopyN(io.Discard, c.socket.Conn, lingerBytes)
+}
+
+// hangUp closes the sending side, with TLS as the protocol wants it.
+func (c *client) hangUp() {
+	if c.login.TLS != nil {
+		_ = c.login.TLS.CloseWrite()
+	}
+	_ = c.socket.CloseWrite() // nothing to do about a failure: Close follows
+}
+
+// encryption describes the connection for the log.
+func (c *client) encryption() string {
+	if c.login.TLS == nil {
+		return "no"
+	}
+	state := c.login.TLS.ConnectionState()
+	return strings.Replace(tls.VersionName(state.Version), " ", "v", 1) + "/" + tls.CipherSuiteName(state.CipherSuite)
+}
+
+func (c *client) log(level zapcore.Level, message string) {
+	if entry := c.acceptor.o.Log.Check(level, c.login.Label()+" "+message); entry != nil {
+		entry.Write()
+	}
+}

@@ -1,0 +1,104 @@
+package frontend
+
+import (
+	"errors"
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket is an accepted connection below its Transport. It lets a login look
+// at the first byte, and makes sure that crypto/tls never holds a byte of a
+// record that it does not need yet: it would read what comes behind the
+// handshake into a buffer that the event loop knows nothing of.
+type socket struct {
+	net.Conn
+	ahead []byte // read already, not yet handed out
+
+	// Set when TLS begins: a Read does not go beyond the header or the body
+	// of the present record (RFC 8446 section 5.1).
+	records bool
+	header  [5]byte
+	have    int // bytes of header handed out; 0 outside of one
+	left    int // bytes of the body still to come
+}
+
+// Read implements net.Conn.
+func (s *socket) Read(p []byte) (int, error) {
+	if !s.records {
+		return s.read(p)
+	}
+	if s.left > 0 {
+		n, err := s.read(p[:min(len(p), s.left)])
+		s.left -= n
+		return n, err
+	}
+	n, err := s.read(p[:min(len(p), len(s.header)-s.have)])
+	copy(s.header[s.have:], p[:n])
+	if s.have += n; s.have == len(s.header) {
+		s.have, s.left = 0, int(s.header[3])<<8|int(s.header[4])
+	}
+	return n, err
+}
+
+func (s *socket) read(p []byte) (int, error) {
+	if len(s.ahead) > 0 {
+		n := copy(p, s.ahead)
+		s.ahead = s.ahead[n:]
+		return n, nil
+	}
+	return s.Conn.Read(p)
+}
+
+// midRecord reports whether crypto/tls has seen only a part of a record.
+func (s *socket) midRecord() bool { return s.have > 0 || s.left > 0 }
+
+// peek waits for the first byte and returns it without taking it.
+func (s *socket) peek() (byte, error) {
+	var b [1]byte
+	for len(s.ahead) == 0 {
+		n, err := s.Conn.Read(b[:])
+		if n == 0 && err != nil {
+			return 0, err
+		}
+		s.ahead = append(s.ahead, b[:n]...)
+	}
+	return s.ahead[0], nil
+}
+
+// pending reports whether bytes are there to read, without waiting.
+func (s *socket) pending() bool {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var n int
+	var b [1]byte
+	err = raw.Control(func(fd uintptr) {
+		n, _, _ = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return err == nil && n > 0
+}
+
+// SyscallConn implements syscall.Conn, which Transport.Detach needs.
+func (s *socket) SyscallConn() (syscall.RawConn, error) {
+	c, ok := s.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return c.SyscallConn()
+}
+
+// CloseWrite tells the peer that nothing more will come.
+func (s *socket) CloseWrite() error {
+	c, ok := s.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return c.CloseWrite()
+}
+
+// unix reports whether the socket is local, where encryption is neither offered
+// nor required.
+func (s *socket) unix() bool { return s.LocalAddr().Network() == "unix" }
