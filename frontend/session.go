@@ -77,8 +77,8 @@ type limits struct {
 	maxPacket                                                         int
 }
 
-// lingerTime is how long a client that was sent an error has to read it.
-const lingerTime = time.Second
+// sessionLinger is how long a client that was sent an error has to read it.
+const sessionLinger = time.Second
 
 // Readable implements evloop.Handler.
 func (s *session) Readable(st *evloop.Stream) {

@@ -26,7 +26,6 @@ var (
 	errKilled         = fatal("57P01", "admin forced disconnect")
 	errServerShutdown = fatal("57P01", "server shutting down")
 	errRemoved        = fatal("57P01", "database removed")
-	errRetry          = fatal("08006", "")
 	errServerDown     = fatal("08001", "client_login_timeout (server down)")
 )
 

@@ -35,9 +35,8 @@ type Sessions struct {
 	workers []*worker
 	keys    cancelKeys
 
-	turn   atomic.Uint32
-	nextID atomic.Uint64
-	count  atomic.Int64
+	turn  atomic.Uint32
+	count atomic.Int64
 }
 
 // NewSweeps returns, for each event loop that is going to be made, the function
@@ -93,7 +92,7 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 
 	w := c.workers[int(c.turn.Add(1))%len(c.workers)]
 	s := &session{
-		id:       c.nextID.Add(1),
+		id:       l.ID,
 		w:        w,
 		pool:     p,
 		stats:    p.Stats(w.loop),

@@ -116,7 +116,7 @@ func (s *session) checkBusy(now time.Time) {
 	l := &s.limits
 	switch s.state {
 	case sessionLingering:
-		if over(now, s.readyAt, lingerTime) {
+		if over(now, s.readyAt, sessionLinger) {
 			s.close()
 		}
 	case sessionWaiting:

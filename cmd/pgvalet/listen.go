@@ -27,12 +27,7 @@ type listeners struct {
 func listen(c *config.Config, log *zap.Logger) (*listeners, error) {
 	l := &listeners{}
 	var errs []error
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: c.TCPKeepalive, Idle: c.TCPKeepidle, Interval: c.TCPKeepintvl, Count: c.TCPKeepcnt,
-	}}
-	if !c.TCPKeepalive {
-		lc.KeepAlive = -1
-	}
+	lc := net.ListenConfig{KeepAlive: -1} // the acceptor sets what the settings say
 	port := c.ListenPort
 	for _, host := range c.ListenAddr {
 		if host == "*" {
@@ -114,4 +109,11 @@ func (l *listeners) closeAll() {
 	if l.unix != nil {
 		l.unix.Close()
 	}
+}
+
+func (l *listeners) all() []net.Listener {
+	if l.unix == nil {
+		return l.tcp
+	}
+	return append(l.tcp[:len(l.tcp):len(l.tcp)], l.unix)
 }
