@@ -279,7 +279,7 @@ func TestAddressesInTurn(t *testing.T) {
 		}
 		addrs = append(addrs, addr)
 	}
-	ctx, cancel := context.WithTimeout(testContext(t), 2*time.Second)
+	ctx, cancel := context.WithTimeout(testContext(t), 3*time.Second)
 	defer cancel()
 	target := target(pg, pg.Superuser)
 	l, err := target.connectAddrs(ctx, addrs, auth.Token{})

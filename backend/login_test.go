@@ -158,7 +158,7 @@ func TestHostileServers(t *testing.T) {
 // hail sends the same bytes until the other side has had enough.
 func hail(b []byte) backendtest.Step {
 	return func(c *backendtest.ScriptConn) error {
-		for range 10 * maxLogin / len(b) {
+		for range 100 * maxLogin / len(b) {
 			if _, err := c.Conn.Write(b); err != nil {
 				return nil
 			}
@@ -348,12 +348,13 @@ func TestSilence(t *testing.T) {
 		{"the connect_query", config.SSLDisable, backendtest.Script{backendtest.Welcome(), backendtest.Expect(&pgproto3.Query{String: "SELECT 1"})}},
 	} {
 		t.Run(fmt.Sprintf("timeout/%s/%s", test.stage, test.mode), func(t *testing.T) {
+			t.Parallel()
 			server := backendtest.StartScript(t, append(slices.Clone(test.script), backendtest.Hang()))
 			target := scriptTarget(t, server)
 			target.SSLMode = test.mode
 			target.Password = auth.ParseSecret("secret password")
 			target.ConnectQuery = "SELECT 1"
-			target.ConnectTimeout = 300 * time.Millisecond
+			target.ConnectTimeout = time.Second
 			_, err := Connect(testContext(t), target)
 			wantConnectError(t, err, ConnectTimeout, "connect timeout", "while waiting for "+test.stage)
 		})
@@ -436,4 +437,11 @@ func FuzzServer(f *testing.F) {
 type readWriter struct {
 	io.Reader
 	io.Writer
+}
+
+func TestLoginErrorText(t *testing.T) {
+	e := &LoginError{Severity: "FATAL", Code: "42501", Message: "no", Detail: "because", Hint: "ask"}
+	if got, want := e.Error(), "FATAL: no (SQLSTATE 42501), detail: because, hint: ask"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
