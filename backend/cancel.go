@@ -40,7 +40,7 @@ func cancel(ctx context.Context, t *Target, addr net.Addr, overTLS bool, request
 		return err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longAgo) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) })
 	defer stop()
 	s := &session{
 		attempt: &attempt{t: t, ctx: ctx, addr: addr},

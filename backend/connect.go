@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgvalet/pgvalet/auth"
 	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/backend/wire"
 	"github.com/pgvalet/pgvalet/config"
 )
 
@@ -70,16 +71,14 @@ type Login struct {
 func (l *Login) Close() error {
 	// The goodbye keeps the server's log clean. It must not block: it fits
 	// into any socket buffer, and the deadline is for one that does not.
-	l.Transport.SetDeadline(time.Now().Add(time.Second))
+	_ = l.Transport.SetDeadline(time.Now().Add(time.Second))
 	if l.TLS != nil {
-		l.TLS.Write(terminate)
+		_, _ = l.TLS.Write(wire.MsgTerminate)
 		return l.TLS.Close()
 	}
-	l.Transport.Write(terminate)
+	_, _ = l.Transport.Write(wire.MsgTerminate)
 	return l.Transport.Close()
 }
-
-var terminate = []byte{'X', 0, 0, 0, 4}
 
 // Connect opens a connection to t and logs in. Errors are those of this
 // package, for errors.As: *LoginError when the server refused, *ConnectError
@@ -124,7 +123,8 @@ func (t *Target) connectAddrs(ctx context.Context, addrs []net.Addr, token auth.
 		if err == nil {
 			return l, nil
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+		// Latest first: it is the one that ended the search.
+		errs = append(attemptErrors{fmt.Errorf("%s: %w", addr, err)}, errs...)
 		if ctx.Err() != nil || !tryNextAddress(err) {
 			break
 		}

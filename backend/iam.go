@@ -13,7 +13,8 @@ import (
 	"github.com/pgvalet/pgvalet/config"
 )
 
-// IAM is where the tokens of a Target come from.
+// IAM is where the tokens of a Target come from. Both functions are needed, and
+// are called by the goroutine of Connect.
 type IAM struct {
 	Token      func(ctx context.Context) (auth.Token, error) // a valid token; called for each attempt to log in
 	Invalidate func(auth.Token)                              // the server refused this one: do not give it out again
@@ -96,7 +97,7 @@ func tokenRefused(err error) bool {
 func (t *Target) whyRefused(token auth.Token) string {
 	s := signedFor(token)
 	return fmt.Sprintf("two IAM tokens refused, the last signed for %s. Check that "+
-		"(1) an IAM policy of that access key allows rds-db:connect on arn:aws:rds-db:%s:ACCOUNT:dbuser:RESOURCE-ID/%s, with the instance's or cluster's resource ID; "+
+		"(1) an IAM policy of that access key allows rds-db:connect on arn:%s:rds-db:%s:ACCOUNT:dbuser:RESOURCE-ID/%s, with the instance's or cluster's resource ID; "+
 		"(2) host and port are the endpoint's own, not an alias or a tunnel (iam_host, iam_port); "+
 		"(3) the region is the database's; "+
 		"(4) the user is the role's name, in the same case; "+
@@ -104,7 +105,19 @@ func (t *Target) whyRefused(token auth.Token) string {
 		"(6) the credentials had not expired; "+
 		"(7) RDS was not restarting or throttling (200 IAM logins a second). "+
 		"RDS's log export iam-db-auth-error and the metrics IamDbAuthConnectionFailure* say which",
-		s, s.region, t.User)
+		s, partition(s.region), s.region, t.User)
+}
+
+// partition is the second field of an ARN.
+func partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	default:
+		return "aws"
+	}
 }
 
 // signature is what a token says about itself. It holds nothing secret.
