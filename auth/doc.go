@@ -15,7 +15,8 @@
 //
 // # Secrets
 //
-// Secret and Token print as "[redacted]" whatever the verb. They keep their
-// value behind a pointer: fmt cannot call methods on unexported fields, but of
-// a pointer inside a struct it prints only the address.
+// Secret and Token print as "[redacted]" whatever the verb. fmt cannot call
+// methods on unexported fields, so a struct that holds one in such a field
+// would print it whole: hence they keep the value behind two pointers, of which
+// fmt follows at most one.
 package auth

@@ -110,10 +110,10 @@ func (s *ScramServer) Begin(user string, secret Secret, known bool, mechanism st
 	var keys scram.StoredCredentials
 	switch kind := secret.Kind(); {
 	case known && kind == SecretScram:
-		keys = secret.v.scram
+		keys = *secret.v.scram
 	case known && kind == SecretPlain:
 		var err error
-		if keys, err = s.derive(user, secret.v.text); err != nil {
+		if keys, err = s.derive(user, *secret.v.text); err != nil {
 			return nil, fmt.Errorf("scram: derive keys: %w", err)
 		}
 	default:

@@ -33,8 +33,8 @@ type Secret struct {
 
 type secret struct {
 	kind  SecretKind
-	text  string                  // SecretPlain: the password; SecretMD5: the 32 hex digits
-	scram scram.StoredCredentials // SecretScram
+	text  *string                  // SecretPlain: the password; SecretMD5: the 32 hex digits
+	scram *scram.StoredCredentials // SecretScram
 }
 
 // ParseSecret tells the kind of s by its form, as PgBouncer and PostgreSQL's
@@ -45,12 +45,12 @@ func ParseSecret(s string) Secret {
 		return Secret{}
 	}
 	if digits, ok := strings.CutPrefix(s, "md5"); ok && len(digits) == 32 && strings.Trim(digits, "0123456789abcdef") == "" {
-		return Secret{v: &secret{kind: SecretMD5, text: digits}}
+		return Secret{v: &secret{kind: SecretMD5, text: &digits}}
 	}
 	if stored, ok := parseVerifier(s); ok {
-		return Secret{v: &secret{kind: SecretScram, scram: stored}}
+		return Secret{v: &secret{kind: SecretScram, scram: &stored}}
 	}
-	return Secret{v: &secret{kind: SecretPlain, text: s}}
+	return Secret{v: &secret{kind: SecretPlain, text: &s}}
 }
 
 // parseVerifier reads SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>
@@ -101,7 +101,7 @@ func (s Secret) Plain() (string, bool) {
 	if s.Kind() != SecretPlain {
 		return "", false
 	}
-	return s.v.text, true
+	return *s.v.text, true
 }
 
 // VerifyPlain reports whether password is the one that s stores for user. The
@@ -115,10 +115,10 @@ func (s Secret) VerifyPlain(user, password string) bool {
 	switch s.Kind() {
 	case SecretPlain:
 		// Hashed first, because a comparison tells the length.
-		want, got := sha256.Sum256([]byte(s.v.text)), sha256.Sum256([]byte(password))
+		want, got := sha256.Sum256([]byte(*s.v.text)), sha256.Sum256([]byte(password))
 		return subtle.ConstantTimeCompare(want[:], got[:]) == 1
 	case SecretMD5:
-		return subtle.ConstantTimeCompare([]byte(s.v.text), []byte(md5Hex(password, user))) == 1
+		return subtle.ConstantTimeCompare([]byte(*s.v.text), []byte(md5Hex(password, user))) == 1
 	case SecretScram:
 		got, err := deriveKeys(password, s.v.scram.KeyFactors)
 		return err == nil && subtle.ConstantTimeCompare(s.v.scram.StoredKey, got.StoredKey) == 1
@@ -139,9 +139,9 @@ func (s Secret) VerifyMD5(user string, salt [4]byte, response string) bool {
 func (s Secret) MD5Response(user string, salt [4]byte) (string, bool) {
 	switch s.Kind() {
 	case SecretPlain:
-		return "md5" + md5Hex(md5Hex(s.v.text, user), string(salt[:])), true
+		return "md5" + md5Hex(md5Hex(*s.v.text, user), string(salt[:])), true
 	case SecretMD5:
-		return "md5" + md5Hex(s.v.text, string(salt[:])), true
+		return "md5" + md5Hex(*s.v.text, string(salt[:])), true
 	}
 	return "", false
 }

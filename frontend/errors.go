@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/backend/wire"
+	"github.com/pgvalet/pgvalet/pool"
 )
 
 // Error is what a client is told when something fails, in an ErrorResponse.
@@ -77,10 +79,32 @@ var (
 // clientErrorFor returns what to tell the client about err. The texts of
 // errors that are not meant for clients stay inside.
 func clientErrorFor(err error) *Error {
-	var known *Error
+	var (
+		known *Error
+		down  *pool.ServerDownError
+		retry *pool.RetryError
+		said  *backend.LoginError
+		conn  *backend.ConnectError
+	)
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.Is(err, pool.ErrShuttingDown):
+		return errServerShutdown
+	case errors.Is(err, pool.ErrDatabaseRemoved):
+		return errRemoved
+	case errors.As(err, &down):
+		if down.Err == nil || errors.Is(down.Err, context.DeadlineExceeded) || errors.Is(down.Err, context.Canceled) {
+			return errServerDown
+		}
+		return errServerDown.with(": " + clientErrorFor(down.Err).Message)
+	case errors.As(err, &retry):
+		e := clientErrorFor(retry.Err)
+		return fatal(e.Code, "server login has been failing, cached error: "+e.Message+" (server_login_retry)")
+	case errors.As(err, &said):
+		return fatal(said.SQLSTATE(), said.ClientMessage())
+	case errors.As(err, &conn):
+		return fatal(conn.SQLSTATE(), conn.ClientMessage())
 	case errors.Is(err, context.DeadlineExceeded):
 		return errLoginTimeout
 	}

@@ -111,7 +111,6 @@ func TestRefusalsEqualPostgreSQLs(t *testing.T) {
 		{"other without TLS", false, [][]byte{startupPacket(v3, "user\x00pw\x00database\x00db\x00\x00")}},
 		{"without a database", false, [][]byte{startupPacket(v3, "user\x00pw\x00\x00")}},
 		{"protocol 4", false, [][]byte{startupPacket(4<<16, "user\x00app\x00\x00")}},
-		{"direct TLS", false, [][]byte{{0x16, 0x03, 0x01, 0x00, 0xa0}}},
 		{"packet too short", false, [][]byte{{0, 0, 0, 7, 0, 0, 0}}},
 		{"SSLRequest within TLS", true, [][]byte{{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}}},
 		{"no user", true, [][]byte{startupPacket(v3, "database\x00postgres\x00\x00")}},

@@ -113,7 +113,9 @@ func (s *rdsSession) cancel(packet []byte) {
 }
 
 // relay logs in to the real PostgreSQL with the client's own startup packet
-// and splices the two connections, from the server's first message on.
+// and splices the two connections, from the server's first message on. (So a
+// NegotiateProtocolVersion, which PostgreSQL sends before it asks for a
+// password, comes after it here.)
 func (s *rdsSession) relay(packet []byte) {
 	upstream, err := s.dialUpstream()
 	if err != nil {

@@ -283,6 +283,21 @@ func (s *Stream) ResumeRead() {
 	s.Yield() // crypto/tls or raw may hold bytes that no poller knows of
 }
 
+// Unpause is ResumeRead for a handler that goes on to read at once.
+func (s *Stream) Unpause() {
+	s.paused = false
+	s.want(s.interest | wantRead | wantHangup)
+}
+
+// Shutdown says goodbye (with TLS) and closes the sending side: the peer sees
+// the end of the stream behind what was written. Reading goes on.
+func (s *Stream) Shutdown() {
+	s.goodbye()
+	if s.Queued() == 0 {
+		_ = unix.Shutdown(s.fd, unix.SHUT_WR) // fails if the peer is gone
+	}
+}
+
 // Yield asks for another Readable in the next turn of the loop, whether or not
 // the socket has news: a handler that stops before ErrWouldBlock, to be fair to
 // others, calls it.
@@ -335,15 +350,7 @@ func (s *Stream) Close() {
 	if s.closed {
 		return
 	}
-	if s.tls != nil && s.err == nil && s.Queued() == 0 {
-		if l := s.loop.Load(); l != nil {
-			l.sealed, l.writer = l.sealed[:0], s
-			if s.tls.CloseWrite() == nil {
-				s.send(l.sealed)
-			}
-			l.writer = nil
-		}
-	}
+	s.goodbye()
 	s.closed = true
 	if l := s.loop.Load(); l != nil {
 		_ = l.poll.del(s.fd)
@@ -352,4 +359,18 @@ func (s *Stream) Close() {
 	s.raw, s.out, s.outPos = nil, nil, 0
 	streams.set(s.fd, nil)
 	unix.Close(s.fd)
+}
+
+// goodbye sends TLS's close_notify, once, unless bytes before it are stuck.
+func (s *Stream) goodbye() {
+	l := s.loop.Load()
+	if s.tls == nil || s.err != nil || s.Queued() > 0 || l == nil {
+		return
+	}
+	l.sealed, l.writer = l.sealed[:0], s
+	err := s.tls.CloseWrite()
+	l.writer = nil
+	if err == nil {
+		s.send(l.sealed)
+	}
 }

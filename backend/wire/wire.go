@@ -102,6 +102,16 @@ func AppendQuery(dst []byte, sql string) []byte {
 	return append(dst, 0)
 }
 
+// AppendCopyFail appends a CopyFail message.
+func AppendCopyFail(dst []byte, why string) []byte {
+	start := len(dst)
+	dst = append(dst, CopyFail, 0, 0, 0, 0)
+	dst = append(dst, why...)
+	dst = append(dst, 0)
+	PutLen(dst[start:], len(dst)-start)
+	return dst
+}
+
 // AppendError appends an ErrorResponse (or, with severity NOTICE, what belongs
 // in a NoticeResponse of type typ) with the fields that PostgreSQL always
 // sends: localized and plain severity, SQLSTATE and message.

@@ -23,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // repository serves a jar that holds txz under every name, with a checksum.
 func repository(t *testing.T, txz []byte, checksum func(jar []byte) string) embeddedpostgres.Config {
 	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir()) // the library leaves its log there
 	var jar bytes.Buffer
 	w := zip.NewWriter(&jar)
 	f, err := w.Create("postgres.txz")

@@ -1,0 +1,154 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/config"
+)
+
+// IAM is where the tokens of a Target come from. Both functions are needed, and
+// are called by the goroutine of Connect.
+type IAM struct {
+	Token      func(ctx context.Context) (auth.Token, error) // a valid token; called for each attempt to log in
+	Invalidate func(auth.Token)                              // the server refused this one: do not give it out again
+}
+
+// iamPause is how long to wait, give or take a quarter, before a refused login
+// is tried again: RDS refuses for a moment while it restarts or is throttled.
+const iamPause = 200 * time.Millisecond
+
+// connectIAM logs in with a token. RDS answers 28000 to everything it dislikes
+// about one, whether that passes or not; so a refused token is given up, and
+// the login tried once more with a new one.
+func (t *Target) connectIAM(ctx context.Context) (*Login, error) {
+	if err := t.mayCarryToken(); err != nil {
+		return nil, err
+	}
+	token, l, err := t.connectToken(ctx)
+	if !tokenRefused(err) {
+		return l, err
+	}
+	t.warn("server refused an IAM token, trying once more with a new one", err)
+	t.IAM.Invalidate(token)
+	pause := time.NewTimer(iamPause*3/4 + rand.N(iamPause/2))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	token, l, err = t.connectToken(ctx)
+	if tokenRefused(err) {
+		err = fmt.Errorf("%w; %s", err, t.whyRefused(token))
+	}
+	return l, err
+}
+
+// connectToken is one attempt to log in. The token is there before the
+// connection is opened: slow credentials must not hold a place at the server.
+func (t *Target) connectToken(ctx context.Context) (auth.Token, *Login, error) {
+	token, err := t.newToken(ctx)
+	if err != nil {
+		return token, nil, &ConnectError{Kind: NoToken, Err: err}
+	}
+	l, err := t.connect(ctx, token)
+	return token, l, err
+}
+
+func (t *Target) newToken(ctx context.Context) (auth.Token, error) {
+	if t.ConnectTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t.ConnectTimeout)
+		defer cancel()
+	}
+	return t.IAM.Token(ctx)
+}
+
+// mayCarryToken makes sure that nobody but the right server can read a token.
+// verify-ca is good enough with authorities of one's own (RDS has them), but
+// anybody can have a certificate from those of the operating system.
+func (t *Target) mayCarryToken() error {
+	switch {
+	case t.onUnixSocket():
+		return connectError(BadTarget, "an IAM token is sent over verified TLS only, and a unix socket has none")
+	case t.SSLMode < config.SSLVerifyCA:
+		return connectError(BadTarget, "an IAM token is sent over verified TLS only: sslmode is %s, not verify-full", t.SSLMode)
+	case t.SSLMode == config.SSLVerifyCA && (t.TLSConfig == nil || t.TLSConfig.RootCAs == nil):
+		return connectError(BadTarget, "an IAM token is sent over verified TLS only: sslmode verify-ca proves nothing with the system's authorities, use verify-full")
+	default:
+		return nil
+	}
+}
+
+func tokenRefused(err error) bool {
+	e, ok := errors.AsType[*LoginError](err)
+	return ok && e.at.tokenSent && !e.at.authenticated && e.Code == "28000"
+}
+
+// whyRefused lists what an operator can check. The server does not say which
+// it is.
+func (t *Target) whyRefused(token auth.Token) string {
+	s := signedFor(token)
+	return fmt.Sprintf("two IAM tokens refused, the last signed for %s. Check that "+
+		"(1) an IAM policy of that access key allows rds-db:connect on arn:%s:rds-db:%s:ACCOUNT:dbuser:RESOURCE-ID/%s, with the instance's or cluster's resource ID; "+
+		"(2) host and port are the endpoint's own, not an alias or a tunnel (iam_host, iam_port); "+
+		"(3) the region is the database's; "+
+		"(4) the user is the role's name, in the same case; "+
+		"(5) this machine's clock is right; "+
+		"(6) the credentials had not expired; "+
+		"(7) RDS was not restarting or throttling (200 IAM logins a second). "+
+		"RDS's log export iam-db-auth-error and the metrics IamDbAuthConnectionFailure* say which",
+		s, partition(s.region), s.region, t.User)
+}
+
+// partition is the second field of an ARN.
+func partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	default:
+		return "aws"
+	}
+}
+
+// signature is what a token says about itself. It holds nothing secret.
+type signature struct{ endpoint, region, user, key, date string }
+
+func (s signature) String() string {
+	return fmt.Sprintf("host and port %s, region %s, user %q, by access key …%s at %s", s.endpoint, s.region, s.user, s.key, s.date)
+}
+
+// signedFor reads what the token's signature covers; what it cannot find is
+// shown as a question mark. The format: SigV4 query parameters, see the AWS IAM
+// User Guide, "Create a signed AWS API request".
+func signedFor(token auth.Token) signature {
+	s := signature{"?", "?", "?", "?", "?"}
+	u, err := url.Parse("https://" + token.Reveal())
+	if err != nil {
+		return s
+	}
+	q := u.Query()
+	set := func(field *string, v string) {
+		if v != "" {
+			*field = v
+		}
+	}
+	set(&s.endpoint, u.Host)
+	set(&s.user, q.Get("DBUser"))
+	set(&s.date, q.Get("X-Amz-Date"))
+	// access key ID/date/region/service/aws4_request
+	if scope := strings.Split(q.Get("X-Amz-Credential"), "/"); len(scope) == 5 {
+		set(&s.region, scope[2])
+		set(&s.key, scope[0][max(0, len(scope[0])-4):])
+	}
+	return s
+}

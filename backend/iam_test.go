@@ -1,0 +1,243 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/backend/backendtest"
+	"github.com/pgvalet/pgvalet/config"
+)
+
+var testKey = backendtest.AccessKey{ID: "AKIAPGVALETTEST00042", Secret: "a/secret+key"}
+
+// rdsTest is a stand-in for RDS and a Target that logs in to it.
+type rdsTest struct {
+	*backendtest.RDS
+	target      *Target
+	asked       int      // for tokens
+	invalidated int      // tokens
+	warnings    []string // of Target.Warn
+	tokens      []string // all that were made
+}
+
+func startRDS(t *testing.T) *rdsTest {
+	t.Helper()
+	pg := plainServer.Postgres(t)
+	rds, err := backendtest.StartRDS(backendtest.RDSOptions{
+		Network: "unix", Address: pg.SocketPath(),
+		Keys:     []backendtest.AccessKey{testKey},
+		IAMUsers: []string{pg.Superuser},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := rds.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv("AWS_ACCESS_KEY_ID", testKey.ID)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", testKey.Secret)
+	t.Setenv("AWS_SESSION_TOKEN", "")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	source := auth.NewTokenSource(auth.TokenSourceConfig{})
+	t.Cleanup(source.Close)
+
+	r := &rdsTest{RDS: rds}
+	r.target = targetAt(t, rds.Addr())
+	r.target.User, r.target.DBName = pg.Superuser, "postgres"
+	r.target.SSLMode = config.SSLVerifyFull
+	r.target.TLSConfig = &tls.Config{RootCAs: rds.CA().Pool()}
+	r.target.ServerName = backendtest.DefaultRDSHost
+	r.target.Warn = func(msg string, err error) { r.warnings = append(r.warnings, msg+": "+err.Error()) }
+	key := auth.TokenKey{Host: backendtest.DefaultRDSHost, Port: r.target.Port, Region: rds.Region(), User: pg.Superuser}
+	r.target.IAM = &IAM{
+		Token: func(ctx context.Context) (auth.Token, error) {
+			r.asked++
+			token, err := source.Token(ctx, key)
+			r.tokens = append(r.tokens, token.Reveal())
+			return token, err
+		},
+		Invalidate: func(token auth.Token) {
+			r.invalidated++
+			source.Invalidate(key, token)
+		},
+	}
+	return r
+}
+
+// noTokenIn fails if an error or a warning contains a token or its signature.
+func (r *rdsTest) noTokenIn(t *testing.T, err error) {
+	t.Helper()
+	text := fmt.Sprintf("%v %+v %#v %q", err, err, err, r.warnings)
+	for _, token := range r.tokens {
+		_, signature, _ := strings.Cut(token, "X-Amz-Signature=")
+		if signature == "" || strings.Contains(text, signature) {
+			t.Errorf("token %q in %s", token, text)
+		}
+	}
+}
+
+func TestIAMLogin(t *testing.T) {
+	for _, mode := range []config.SSLMode{config.SSLVerifyFull, config.SSLVerifyCA} {
+		r := startRDS(t)
+		r.target.SSLMode = mode
+		l := mustConnect(t, r.target)
+		if got := ask(t, l, "SELECT current_user"); got[0] != r.target.User {
+			t.Errorf("logged in as %q", got)
+		}
+		if s := r.Stats(); s.Logins != 1 || r.asked != 1 || r.invalidated != 0 || len(r.warnings) != 0 {
+			t.Errorf("%+v, %d asked, %d invalidated, %q", s, r.asked, r.invalidated, r.warnings)
+		}
+	}
+}
+
+// A refusal may pass: the login is tried once more, with a new token.
+func TestIAMRefusedOnce(t *testing.T) {
+	r := startRDS(t)
+	r.Set(func(k *backendtest.Knobs) { k.RejectAll = true })
+	invalidate := r.target.IAM.Invalidate
+	r.target.IAM.Invalidate = func(token auth.Token) {
+		r.Set(func(k *backendtest.Knobs) { k.RejectAll = false })
+		invalidate(token)
+	}
+	mustConnect(t, r.target)
+	if s := r.Stats(); s.Logins != 1 || s.Accepted != 2 || r.asked != 2 || r.invalidated != 1 {
+		t.Errorf("%+v, %d asked, %d invalidated", s, r.asked, r.invalidated)
+	}
+	if len(r.warnings) != 1 || !strings.Contains(r.warnings[0], "PAM authentication failed") {
+		t.Errorf("warnings %q", r.warnings)
+	}
+	r.noTokenIn(t, nil)
+}
+
+func TestIAMRefused(t *testing.T) {
+	r := startRDS(t)
+	r.RevokeKey(testKey.ID)
+	_, err := Connect(testContext(t), r.target)
+	wantLoginError(t, err, "28000", `PAM authentication failed for user "postgres"`)
+	if s := r.Stats(); s.Accepted != 2 || r.asked != 2 || r.invalidated != 1 {
+		t.Errorf("%+v, %d asked, %d invalidated", s, r.asked, r.invalidated)
+	}
+	for _, want := range []string{
+		"host and port " + r.Endpoint(), "region us-east-1", `user "postgres"`, "access key …0042",
+		"rds-db:connect on arn:aws:rds-db:us-east-1:ACCOUNT:dbuser:RESOURCE-ID/postgres", "clock", "iam_host",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+	r.noTokenIn(t, err)
+}
+
+func TestIAMNotAsked(t *testing.T) {
+	for _, method := range []backendtest.AuthMethod{backendtest.SCRAM, backendtest.MD5} {
+		r := startRDS(t)
+		r.Set(func(k *backendtest.Knobs) { k.IAMUsers, k.Challenge = nil, method })
+		r.target.Password = auth.ParseSecret("never sent")
+		_, err := Connect(testContext(t), r.target)
+		wantConnectError(t, err, AuthImpossible, "server login failed: server did not ask for a cleartext password",
+			`role "postgres" is not a member of rds_iam, or IAM database authentication is disabled`)
+		if s := r.Stats(); s.DistinctTokens != 0 || s.Accepted != 1 || len(s.Refused) != 0 {
+			t.Errorf("%s: %+v", method, s)
+		}
+		r.noTokenIn(t, err)
+	}
+}
+
+// Without TLS that proves who the server is, no token is even made.
+func TestIAMNeedsVerifiedTLS(t *testing.T) {
+	for _, test := range []struct {
+		change func(*Target)
+		reason string
+	}{
+		{func(t *Target) { t.SSLMode = config.SSLDisable }, "sslmode is disable"},
+		{func(t *Target) { t.SSLMode = config.SSLPrefer }, "sslmode is prefer"},
+		{func(t *Target) { t.SSLMode = config.SSLRequire }, "sslmode is require"},
+		{func(t *Target) { t.SSLMode, t.TLSConfig = config.SSLVerifyCA, nil }, "the system's authorities"},
+		{func(t *Target) { t.SSLMode, t.TLSConfig = config.SSLVerifyCA, &tls.Config{} }, "the system's authorities"},
+		{func(t *Target) { t.Host = "/tmp" }, "unix socket"},
+	} {
+		r := startRDS(t)
+		test.change(r.target)
+		_, err := Connect(testContext(t), r.target)
+		wantConnectError(t, err, BadTarget, "server login failed: bad configuration", test.reason)
+		if s := r.Stats(); s.Accepted != 0 || r.asked != 0 {
+			t.Errorf("%+v, %d asked", s, r.asked)
+		}
+	}
+}
+
+func TestIAMWrongCertificate(t *testing.T) {
+	r := startRDS(t)
+	r.target.ServerName = "other.cluster-c0abcdefghij.us-east-1.rds.amazonaws.com"
+	_, err := Connect(testContext(t), r.target)
+	wantConnectError(t, err, BadCertificate, "server certificate verification failed", "server_tls_name")
+
+	r.target.ServerName = backendtest.DefaultRDSHost
+	if err := r.RotateCA(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Connect(testContext(t), r.target)
+	wantConnectError(t, err, BadCertificate, "server certificate verification failed",
+		"curl -O https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem")
+	if s := r.Stats(); s.DistinctTokens != 0 {
+		t.Errorf("the token went out: %+v", s)
+	}
+}
+
+func TestIAMNoToken(t *testing.T) {
+	r := startRDS(t)
+	why := errors.New("no credentials")
+	r.target.IAM.Token = func(context.Context) (auth.Token, error) { return auth.Token{}, why }
+	_, err := Connect(testContext(t), r.target)
+	wantConnectError(t, err, NoToken, "server login failed: no IAM token", "no credentials")
+	if !errors.Is(err, why) || r.Stats().Accepted != 0 {
+		t.Errorf("%v, %+v", err, r.Stats())
+	}
+
+	// Credentials that never come do not hold a login for ever.
+	r.target.ConnectTimeout = 100 * time.Millisecond
+	r.target.IAM.Token = func(ctx context.Context) (auth.Token, error) { <-ctx.Done(); return auth.Token{}, ctx.Err() }
+	_, err = Connect(testContext(t), r.target)
+	wantConnectError(t, err, NoToken, "server login failed: no IAM token", "deadline exceeded")
+}
+
+func TestIAMCancelledInPause(t *testing.T) {
+	r := startRDS(t)
+	r.Set(func(k *backendtest.Knobs) { k.RejectAll = true })
+	ctx, cancel := context.WithCancel(testContext(t))
+	r.target.IAM.Invalidate = func(auth.Token) { cancel() }
+	if _, err := Connect(ctx, r.target); !errors.Is(err, context.Canceled) || r.asked != 1 {
+		t.Errorf("%v after %d tokens", err, r.asked)
+	}
+}
+
+// A server that lets the role in without asking has seen no token, and one that
+// refuses it for another reason than the token is not asked twice.
+func TestIAMOtherRefusals(t *testing.T) {
+	r := startRDS(t)
+	cert, err := r.CA().Issue(backendtest.DefaultRDSHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := backendtest.StartScript(t, backendtest.Script{
+		backendtest.AcceptTLS(&tls.Config{Certificates: []tls.Certificate{cert.TLS}}),
+		backendtest.ExpectStartup(nil),
+		backendtest.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry"}),
+	})
+	r.target.Port = scriptTarget(t, server).Port
+	_, err = Connect(testContext(t), r.target)
+	wantLoginError(t, err, "28000", "no pg_hba.conf entry")
+	if r.asked != 1 || r.invalidated != 0 {
+		t.Errorf("%d asked, %d invalidated", r.asked, r.invalidated)
+	}
+}

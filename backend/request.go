@@ -1,0 +1,81 @@
+package backend
+
+import "github.com/pgvalet/pgvalet/backend/wire"
+
+// action is what becomes of the replies to a request.
+type action uint8
+
+const (
+	forward  action = iota // they go to the holder
+	inject                 // the request was added to the holder's: it sees nothing but an error
+	internal               // the request was ours: nobody sees the replies, an error is noted
+	fake                   // the request was not sent: the reply is made up when its turn comes
+)
+
+// request is one message, sent or not, that the server owes an answer to.
+type request struct {
+	kind   byte // wire.Query, Parse, Bind, Describe, Execute, Close, Sync, FunctionCall, CopyDone (and CopyFail)
+	action action
+	stmt   *Statement // Parse and Close: what it is about, nil for unnamed statements and portals
+	undo   any        // the holder's, returned in Holder.Aborted if the request comes to nothing
+}
+
+// requestQueue is a ring of the outstanding requests of one server, oldest
+// first.
+type requestQueue struct {
+	ring []request // its length is a power of two
+	head int
+	n    int
+}
+
+func (q *requestQueue) len() int { return q.n }
+
+func (q *requestQueue) push(r request) {
+	if q.n == len(q.ring) {
+		ring := make([]request, max(8, 2*len(q.ring)))
+		for i := range q.n {
+			ring[i] = *q.at(i)
+		}
+		q.ring, q.head = ring, 0
+	}
+	q.ring[(q.head+q.n)&(len(q.ring)-1)] = r
+	q.n++
+}
+
+// at returns the i-th oldest request; it must exist.
+func (q *requestQueue) at(i int) *request {
+	return &q.ring[(q.head+i)&(len(q.ring)-1)]
+}
+
+func (q *requestQueue) pop() request {
+	p := q.at(0)
+	r := *p
+	*p = request{}
+	q.head = (q.head + 1) & (len(q.ring) - 1)
+	q.n--
+	return r
+}
+
+// remove takes the i-th oldest request out.
+func (q *requestQueue) remove(i int) {
+	for ; i < q.n-1; i++ {
+		*q.at(i) = *q.at(i + 1)
+	}
+	*q.at(i) = request{}
+	q.n--
+}
+
+// clear forgets everything; a long ring is given back to the collector.
+func (q *requestQueue) clear() {
+	*q = requestQueue{}
+}
+
+// extended reports whether the request belongs to the extended protocol, where
+// an error makes the server ignore everything up to the next Sync.
+func (r *request) extended() bool {
+	switch r.kind {
+	case wire.Parse, wire.Bind, wire.Describe, wire.Execute, wire.Close:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,523 @@
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/backend/wire"
+)
+
+// Holder is who has the use of a server at the moment and gets its replies. All
+// methods are called on the loop that the server is on.
+type Holder interface {
+	// Forward takes reply bytes for the client. They are valid until Settle.
+	Forward(p []byte)
+	// Ready is called for each ReadyForQuery that was forwarded.
+	Ready(tx byte)
+	// Aborted is called for a request that the server ignored because of an
+	// earlier error, if it was pushed with something to undo.
+	Aborted(kind byte, undo any)
+	// Closed is called for a Close that was answered without being sent, with
+	// what it was pushed with.
+	Closed(undo any)
+	// Deallocated is called when the holder's own command has made the server
+	// forget all its prepared statements.
+	Deallocated()
+	// Settle is called when a batch of replies has been looked at.
+	Settle()
+	// Sent is called when everything written to the server has been sent.
+	Sent()
+	// Lost is called when the connection has ended; it is closed already.
+	Lost(err error)
+}
+
+// Server is an open connection to PostgreSQL and all that is known of its
+// state. It belongs to whoever owns its Stream.
+type Server struct {
+	// Static after NewServer.
+	Stream      *evloop.Stream
+	Target      *Target
+	Addr        net.Addr
+	LocalAddr   net.Addr
+	PID         uint32
+	Key         []byte
+	OverTLS     bool
+	ConnectedAt time.Time
+	tracked     *Tracked
+	statements  *Statements
+	maxPrepared int
+
+	Vars        Vars // what the server has reported of the tracked parameters
+	VarsChanged bool // the server has reported a change since this was last cleared
+	parses      uint64
+
+	holder   Holder
+	parked   func(*evloop.Loop) // called instead of the holder while nobody has the server
+	in       evloop.Inbox
+	requests requestQueue
+	prepared prepared
+
+	tx       byte // transaction status of the last ReadyForQuery; 0 while requests are outstanding
+	aborted  bool // the server ignores everything up to the next Sync
+	copyIn   bool // the server reads CopyData
+	copyDone bool // … and its end has been sent
+	failed   bool // a request of our own was answered with an error
+
+	left        int  // bytes of the reply being carried that are still to come
+	leftForward bool // … and whether they go to the holder
+	sendLeft    int  // bytes of the request being carried that are still to be sent
+
+	unnamed uint64 // whose unnamed statement the server holds: a client's number, 0 for nobody's
+}
+
+// errOutOfStep means that a server's replies do not match what it was asked.
+// There is no way to know whose they are: the connection is given up.
+var errOutOfStep = errors.New("reply does not match any outstanding request")
+
+// errReplyTooLong bounds messages that must be seen whole.
+var errReplyTooLong = errors.New("reply is too long")
+
+// maxWhole bounds the replies that must be seen whole: ParameterStatus,
+// CommandComplete, ReadyForQuery.
+const maxWhole = 64 << 20
+
+// readsPerTurn is how many buffers one server or client may fill in one turn of
+// its loop.
+const readsPerTurn = 4
+
+// NewServer makes a Server of a fresh login. It belongs to nobody (parked), and
+// parked is called on its loop when something happens to it, until Hold.
+func NewServer(t *Target, l *Login, tr *Tracked, ss *Statements, maxPrepared int, parked func(*evloop.Loop)) (*Server, error) {
+	s := &Server{
+		Target:      t,
+		Addr:        l.Addr,
+		LocalAddr:   l.LocalAddr,
+		PID:         l.PID,
+		Key:         l.Key,
+		OverTLS:     l.TLS != nil,
+		ConnectedAt: time.Now(),
+		tracked:     tr,
+		statements:  ss,
+		maxPrepared: maxPrepared,
+		Vars:        make(Vars, len(tr.names)),
+		parked:      parked,
+		tx:          'I',
+	}
+	for _, p := range l.Params {
+		s.Vars.Set(tr, p.Name, p.Value)
+	}
+	var err error
+	if s.Stream, err = l.Transport.Detach(l.TLS); err != nil {
+		return nil, err
+	}
+	s.Stream.Park()
+	return s, nil
+}
+
+// Hold makes h the one who gets the replies.
+func (s *Server) Hold(h Holder) { s.holder = h }
+
+// Holder returns who has the server, nil for nobody.
+func (s *Server) Holder() Holder { return s.holder }
+
+// Clean reports whether the server can go to somebody else: it is idle outside
+// a transaction, owes nothing, reads no COPY and has got no half message.
+func (s *Server) Clean() bool {
+	return s.tx == 'I' && s.requests.len() == 0 && !s.aborted && !s.copyIn &&
+		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && !s.Stream.Closed()
+}
+
+// TxStatus is the transaction status of the last ReadyForQuery ('I', 'T', 'E'),
+// or 0 while the server is busy.
+func (s *Server) TxStatus() byte { return s.tx }
+
+// Outstanding is how many requests have no answer yet.
+func (s *Server) Outstanding() int { return s.requests.len() }
+
+// CopyIn reports whether the server waits for CopyData.
+func (s *Server) CopyIn() bool { return s.copyIn && !s.copyDone }
+
+// Aborted reports whether the server ignores everything up to the next Sync.
+func (s *Server) Aborted() bool { return s.aborted }
+
+// SendLeft is how many bytes of the request being carried are still to be
+// sent.
+func (s *Server) SendLeft() int { return s.sendLeft }
+
+// SetSendLeft notes that n bytes of a request are still to be sent.
+func (s *Server) SetSendLeft(n int) { s.sendLeft = n }
+
+// TakeFailure reports, once, whether a request of our own has failed.
+func (s *Server) TakeFailure() bool {
+	f := s.failed
+	s.failed = false
+	return f
+}
+
+// TakeParses returns how many Parse messages of statements have been sent since
+// it was last called.
+func (s *Server) TakeParses() uint64 {
+	n := s.parses
+	s.parses = 0
+	return n
+}
+
+// Close ends the connection.
+func (s *Server) Close() {
+	if s.Stream.Closed() {
+		return
+	}
+	if s.sendLeft == 0 {
+		s.Stream.Write(wire.MsgTerminate)
+	}
+	s.Stream.Close()
+	for e := s.prepared.newest; e != nil; e = e.older {
+		s.statements.Release(e.stmt)
+	}
+	s.prepared = prepared{}
+	s.requests.clear()
+	s.holder = nil
+}
+
+// Readable implements evloop.Handler.
+func (s *Server) Readable(st *evloop.Stream) {
+	for range readsPerTurn {
+		data, err := s.in.Fill(st)
+		if err == evloop.ErrWouldBlock {
+			return
+		}
+		if err != nil {
+			s.lost(fmt.Errorf("server conn crashed? %w", err))
+			return
+		}
+		rest, err := s.replies(data)
+		if err != nil {
+			s.lost(err)
+			return
+		}
+		s.in.Keep(rest, false)
+		s.holder.Settle()
+		if st.Closed() || st.Paused() || s.holder == nil {
+			return
+		}
+	}
+	st.Yield()
+}
+
+// Writable implements evloop.Handler.
+func (s *Server) Writable(*evloop.Stream) {
+	if s.holder != nil {
+		s.holder.Sent()
+	}
+}
+
+// HungUp implements evloop.Handler.
+func (s *Server) HungUp(_ *evloop.Stream, gone bool) {
+	if gone {
+		s.lost(errors.New("server conn crashed?"))
+	}
+}
+
+// Parked implements evloop.Handler.
+func (s *Server) Parked(_ *evloop.Stream, l *evloop.Loop) { s.parked(l) }
+
+// lost closes the connection and tells the holder.
+func (s *Server) lost(err error) {
+	h := s.holder
+	s.Close()
+	if h != nil {
+		h.Settle()
+		h.Lost(err)
+	}
+}
+
+// replies accounts for the messages in data and gives the holder its share. It
+// returns the start of a message that cannot be judged yet.
+func (s *Server) replies(data []byte) ([]byte, error) {
+	run, pos := 0, 0 // data[run:pos] is to be forwarded
+	for {
+		if s.left > 0 {
+			n := min(s.left, len(data)-pos)
+			s.left -= n
+			if !s.leftForward {
+				s.holder.Forward(data[run:pos])
+				run = pos + n
+			}
+			pos += n
+			if s.left > 0 {
+				break
+			}
+		}
+		if s.requests.len() > 0 && s.requests.at(0).action == fake {
+			s.holder.Forward(data[run:pos])
+			run = pos
+			s.answerFakes()
+		}
+		typ, n, ok := wire.Header(data[pos:])
+		if !ok {
+			break
+		}
+		if n < wire.HeaderLen {
+			return nil, fmt.Errorf("message %q from server: %w", typ, errOutOfStep)
+		}
+		body := data[pos+wire.HeaderLen : min(pos+n, len(data))]
+		if typ == wire.ReadyForQuery || typ == wire.ParameterStatus || typ == wire.CommandComplete {
+			if len(body) < n-wire.HeaderLen {
+				if n > maxWhole {
+					return nil, fmt.Errorf("message %q from server: %w", typ, errReplyTooLong)
+				}
+				break
+			}
+		}
+		fwd, err := s.account(typ, body)
+		if err != nil {
+			return nil, fmt.Errorf("message %q from server: %w", typ, err)
+		}
+		if !fwd {
+			s.holder.Forward(data[run:pos])
+			run = pos + wire.HeaderLen + len(body)
+		}
+		pos += wire.HeaderLen + len(body)
+		s.left, s.leftForward = n-wire.HeaderLen-len(body), fwd
+	}
+	s.holder.Forward(data[run:pos])
+	return data[pos:], nil
+}
+
+// answerFakes makes up the replies to requests at the head of the queue that
+// were never sent.
+func (s *Server) answerFakes() {
+	for s.requests.len() > 0 && s.requests.at(0).action == fake {
+		switch r := s.requests.pop(); r.kind {
+		case wire.Parse:
+			s.holder.Forward(wire.MsgParseComplete)
+		case wire.Close:
+			s.holder.Forward(wire.MsgCloseComplete)
+			s.holder.Closed(r.undo)
+		}
+	}
+	s.dropCopyDone()
+}
+
+// account matches one reply with the oldest request and reports whether the
+// holder gets it. body may be incomplete, except where replies makes sure.
+func (s *Server) account(typ byte, body []byte) (bool, error) {
+	var head *request
+	var kind byte
+	if s.requests.len() > 0 {
+		head = s.requests.at(0)
+		kind = head.kind
+	}
+	ours := head != nil && head.action != forward
+	switch typ {
+	case wire.NoticeResponse:
+		return !ours, nil
+	case wire.NotificationResponse:
+		return true, nil
+	case wire.ParameterStatus:
+		s.parameterStatus(body)
+		return !ours, nil
+
+	case wire.ReadyForQuery:
+		if kind != wire.Sync && kind != wire.Query && kind != wire.FunctionCall || len(body) != 1 {
+			return false, errOutOfStep
+		}
+		s.requests.pop()
+		s.copyIn, s.copyDone = false, false
+		s.dropCopyDone()
+		if s.requests.len() == 0 {
+			s.tx = body[0]
+		}
+		if !ours {
+			s.holder.Ready(body[0])
+		}
+		return !ours, nil
+
+	case wire.ErrorResponse:
+		return s.errorResponse(head), nil
+
+	case wire.ParseComplete:
+		if kind != wire.Parse {
+			return false, errOutOfStep
+		}
+		if r := s.requests.pop(); r.stmt != nil {
+			if e := s.prepared.byStmt[r.stmt]; e != nil {
+				e.confirmed = true
+			}
+		}
+	case wire.BindComplete:
+		if kind != wire.Bind {
+			return false, errOutOfStep
+		}
+		s.requests.pop()
+	case wire.CloseComplete:
+		if kind != wire.Close {
+			return false, errOutOfStep
+		}
+		if r := s.requests.pop(); r.stmt != nil {
+			s.statements.Release(r.stmt)
+		}
+	case wire.ParameterDescription:
+		if kind != wire.Describe {
+			return false, errOutOfStep
+		}
+	case wire.NoData:
+		if kind != wire.Describe {
+			return false, errOutOfStep
+		}
+		s.requests.pop()
+	case wire.RowDescription:
+		switch kind {
+		case wire.Describe:
+			s.requests.pop()
+		case wire.Query:
+		default:
+			return false, errOutOfStep
+		}
+	case wire.DataRow, wire.CopyOutResponse, wire.CopyData, wire.CopyDone:
+		if kind != wire.Execute && kind != wire.Query {
+			return false, errOutOfStep
+		}
+	case wire.CopyInResponse:
+		if kind != wire.Execute && kind != wire.Query {
+			return false, errOutOfStep
+		}
+		s.beginCopyIn(kind)
+	case wire.CommandComplete:
+		if kind != wire.Execute && kind != wire.Query {
+			return false, errOutOfStep
+		}
+		s.copyIn, s.copyDone = false, false
+		s.commandComplete(body)
+		s.endExecute(kind)
+	case wire.EmptyQueryResponse, wire.PortalSuspended:
+		if kind != wire.Execute && (kind != wire.Query || typ == wire.PortalSuspended) {
+			return false, errOutOfStep
+		}
+		s.endExecute(kind)
+	case wire.FunctionCallResponse:
+		if kind != wire.FunctionCall {
+			return false, errOutOfStep
+		}
+	default:
+		return false, errOutOfStep
+	}
+	return !ours, nil
+}
+
+func (s *Server) endExecute(kind byte) {
+	if kind == wire.Execute {
+		s.requests.pop()
+		s.dropCopyDone()
+	}
+}
+
+// errorResponse accounts for an ErrorResponse. After one in the extended
+// protocol the server ignores everything up to the next Sync.
+func (s *Server) errorResponse(head *request) bool {
+	if head == nil {
+		return true // unasked: the server is about to close the connection
+	}
+	act := head.action
+	s.copyIn, s.copyDone = false, false
+	if head.extended() {
+		s.aborted = true
+		for s.requests.len() > 0 {
+			if s.requests.at(0).kind == wire.Sync {
+				s.aborted = false
+				break
+			}
+			s.drop(s.requests.pop())
+		}
+	}
+	if act == internal {
+		s.failed = true
+		return false
+	}
+	return true
+}
+
+// drop undoes what was expected of a request that the server has ignored or
+// refused.
+func (s *Server) drop(r request) {
+	if r.stmt != nil {
+		switch r.kind {
+		case wire.Parse: // it is not there
+			if e := s.prepared.byStmt[r.stmt]; e != nil && !e.confirmed && s.prepared.remove(r.stmt) {
+				s.statements.Release(r.stmt)
+			}
+		case wire.Close: // it is still there
+			if s.prepared.byStmt[r.stmt] == nil {
+				s.prepared.add(r.stmt, true)
+			} else {
+				s.statements.Release(r.stmt)
+			}
+		}
+	}
+	if r.undo != nil && s.holder != nil {
+		s.holder.Aborted(r.kind, r.undo)
+	}
+}
+
+// beginCopyIn notes that the server now reads CopyData. In that state it
+// ignores Sync, and takes any other message for an error
+// (src/backend/commands/copyfromparse.c, CopyGetData): requests that were sent
+// before this was known get no answer of their own.
+func (s *Server) beginCopyIn(kind byte) {
+	s.copyIn, s.copyDone = true, false
+	for s.requests.len() > 1 && s.requests.at(1).kind == wire.Sync {
+		s.requests.remove(1)
+	}
+	if s.requests.len() == 1 {
+		return
+	}
+	if s.requests.at(1).kind == wire.CopyDone {
+		s.copyDone = true
+	} else if kind == wire.Query {
+		r := *s.requests.at(1)
+		s.requests.remove(1)
+		s.drop(r)
+		s.copyDone = true // by way of an error
+	}
+}
+
+// dropCopyDone forgets ends of COPY that the server ignores because no COPY is
+// under way any more.
+func (s *Server) dropCopyDone() {
+	for s.requests.len() > 0 && s.requests.at(0).kind == wire.CopyDone && !s.copyIn {
+		s.requests.pop()
+	}
+}
+
+func (s *Server) parameterStatus(body []byte) {
+	name, rest, ok := wire.CString(body)
+	value, _, ok2 := wire.CString(rest)
+	if ok && ok2 && s.Vars.Set(s.tracked, string(name), string(value)) {
+		s.VarsChanged = true
+	}
+}
+
+// commandComplete looks for the commands that make a server forget its
+// prepared statements.
+func (s *Server) commandComplete(body []byte) {
+	if len(body) == 0 || body[0] != 'D' {
+		return
+	}
+	switch tag, _, _ := wire.CString(body); string(tag) {
+	case "DISCARD ALL", "DEALLOCATE ALL":
+		for e := s.prepared.oldest; e != nil; {
+			next := e.newer
+			if e.confirmed && s.prepared.remove(e.stmt) {
+				s.statements.Release(e.stmt)
+			}
+			e = next
+		}
+		s.unnamed = 0
+		if s.holder != nil {
+			s.holder.Deallocated()
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package backend
+
+import (
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/backend/wire"
+)
+
+// This file is what a holder tells a server before it sends: for every message
+// one call, in the order of the messages.
+
+// Expect notes a request of the holder's that is sent as it is: Query, Parse
+// (of an unnamed statement, or where names are not managed), Bind, Describe,
+// Execute, Close, Sync, FunctionCall, CopyDone or CopyFail. Flush and CopyData
+// have no answer and need no note.
+func (s *Server) Expect(kind byte) { s.push(request{kind: kind}) }
+
+func (s *Server) push(r request) {
+	switch r.kind {
+	case wire.Sync:
+		if s.copyIn && !s.copyDone {
+			return // ignored by a server that reads CopyData
+		}
+		s.aborted = false
+	case wire.CopyDone, wire.CopyFail:
+		r.kind = wire.CopyDone
+		if s.copyIn {
+			s.copyDone = true
+		} else if s.aborted || s.requests.len() == 0 {
+			return // late: there is no COPY to end
+		}
+	default:
+		if s.aborted {
+			s.drop(r)
+			return
+		}
+		if s.copyIn && !s.copyDone && s.requests.len() > 0 && s.requests.at(0).kind == wire.Query {
+			// The server takes it for the end of the COPY, by way of an error.
+			s.copyDone = true
+			s.drop(r)
+			return
+		}
+		if r.kind == wire.Query {
+			s.unnamed = 0 // a simple query destroys the unnamed statement
+		}
+	}
+	s.tx = 0
+	s.requests.push(r)
+	if r.action == fake && s.requests.len() == 1 {
+		s.answerFakes()
+	}
+}
+
+// Parse prepares st for the holder: the message is added to g unless the server
+// holds the statement already. undo comes back in Holder.Aborted if nothing
+// becomes of it.
+func (s *Server) Parse(g *evloop.Gather, st *Statement, undo any) {
+	if s.prepared.has(st) {
+		s.push(request{kind: wire.Parse, action: fake, undo: undo})
+		return
+	}
+	s.sendParse(g, st, forward, undo)
+}
+
+// ParseAgain prepares st although the server holds it, for a client that uses a
+// name twice: the server's refusal (42P05) is the answer it deserves.
+func (s *Server) ParseAgain(g *evloop.Gather, st *Statement) {
+	s.Ensure(g, st)
+	g.AddString(st.parse)
+	s.push(request{kind: wire.Parse})
+}
+
+// Ensure makes the server hold st before a Bind or Describe that needs it.
+func (s *Server) Ensure(g *evloop.Gather, st *Statement) {
+	if !s.prepared.has(st) {
+		s.sendParse(g, st, inject, nil)
+	}
+}
+
+func (s *Server) sendParse(g *evloop.Gather, st *Statement, act action, undo any) {
+	if s.aborted {
+		// The server will not look at it: it must not be remembered.
+		s.drop(request{kind: wire.Parse, undo: undo})
+		return
+	}
+	for len(s.prepared.byStmt) >= s.maxPrepared {
+		v := s.prepared.victim()
+		if v == nil {
+			break // all of them are under way; the limit is passed for a moment
+		}
+		s.evict(g, v)
+	}
+	s.statements.Hold(st)
+	s.prepared.add(st, false)
+	g.AddString(st.parse)
+	s.parses++
+	s.push(request{kind: wire.Parse, action: act, stmt: st, undo: undo})
+}
+
+// evict closes the statement on the server; the request takes over the
+// reference that the server held.
+func (s *Server) evict(g *evloop.Gather, st *Statement) {
+	s.prepared.remove(st)
+	b := g.Buffer()
+	start := len(b)
+	b = append(b, wire.Close, 0, 0, 0, 0, 'S')
+	b = append(b, st.Name...)
+	b = append(b, 0)
+	wire.PutLen(b[start:], len(b)-start)
+	g.SetBuffer(b)
+	s.push(request{kind: wire.Close, action: internal, stmt: st})
+}
+
+// CloseLocal answers a client's Close of a statement that the server keeps for
+// others.
+func (s *Server) CloseLocal(undo any) {
+	s.push(request{kind: wire.Close, action: fake, undo: undo})
+}
+
+// Unnamed returns whose unnamed statement the server holds.
+func (s *Server) Unnamed() uint64 { return s.unnamed }
+
+// SetUnnamed notes that the unnamed statement will be client id's.
+func (s *Server) SetUnnamed(id uint64) { s.unnamed = id }
+
+// InjectUnnamed adds a Parse message for the unnamed statement that its client
+// sent in an earlier transaction.
+func (s *Server) InjectUnnamed(g *evloop.Gather, parse []byte, id uint64) {
+	b := g.Buffer()
+	g.SetBuffer(append(b, parse...))
+	s.unnamed = id
+	s.push(request{kind: wire.Parse, action: inject})
+}
+
+// SetVars sends the tracked parameters that differ from want; the replies go to
+// nobody. TakeFailure tells whether the server refused.
+func (s *Server) SetVars(want Vars) {
+	s.Stream.Write(s.Vars.appendSet(nil, s.tracked, want))
+	s.unnamed = 0
+	for _, kind := range [...]byte{wire.Parse, wire.Bind, wire.Execute, wire.Sync} {
+		s.push(request{kind: kind, action: internal})
+	}
+}
+
+// Query sends a query of our own; the replies go to nobody. TakeFailure tells
+// whether it failed.
+func (s *Server) Query(sql string) {
+	s.Stream.Write(wire.AppendQuery(nil, sql))
+	s.push(request{kind: wire.Query, action: internal})
+}
+
+// Abandon takes the server from a holder that is gone: nobody sees the replies
+// to what is outstanding. It sends what brings the server to a ReadyForQuery
+// (the end of a COPY, a Sync), and reports whether the server can get there at
+// all: not with half a message sent.
+func (s *Server) Abandon() bool {
+	if s.sendLeft > 0 {
+		return false
+	}
+	for i := range s.requests.len() {
+		r := s.requests.at(i)
+		if r.undo != nil && r.kind == wire.Close {
+			s.holder.Closed(r.undo)
+		}
+		r.undo = nil
+		if r.action != fake {
+			r.action = internal
+		}
+	}
+	s.leftForward = false
+	var b []byte
+	if s.CopyIn() {
+		b = wire.AppendCopyFail(b, "client disconnected")
+		s.push(request{kind: wire.CopyFail, action: internal})
+	}
+	if n := s.requests.len(); s.aborted || s.tx == 0 && (n == 0 || s.requests.at(n-1).kind != wire.Sync && s.requests.at(n-1).kind != wire.Query && s.requests.at(n-1).kind != wire.FunctionCall) {
+		b = append(b, wire.MsgSync...)
+		s.push(request{kind: wire.Sync, action: internal})
+	}
+	if len(b) > 0 {
+		s.Stream.Write(b)
+	}
+	return true
+}

@@ -1,0 +1,177 @@
+package backend
+
+import (
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/pgvalet/pgvalet/backend/wire"
+)
+
+// StatementPrefix begins the name of every statement that pgvalet prepares on
+// a server.
+const StatementPrefix = "PGVALET_"
+
+// Statement is one distinct prepared statement: the text of a query and the
+// types of its parameters. Clients that prepare the same share it, whatever
+// they call it, and so do the servers that hold it. It is immutable.
+type Statement struct {
+	Name  string // what servers know it by
+	parse string // the complete Parse message, with Name
+	refs  int    // guarded by Statements.mu
+}
+
+// key is what makes two statements the same: all of the Parse message behind
+// the name. It is the text itself, so no two can be mistaken for each other.
+func (s *Statement) key() string { return s.parse[wire.HeaderLen+len(s.Name)+1:] }
+
+// Statements are the prepared statements of the whole process.
+type Statements struct {
+	mu   sync.Mutex // guards the fields below and every Statement.refs
+	byID map[string]*Statement
+	next uint64
+}
+
+// NewStatements returns an empty set.
+func NewStatements() *Statements {
+	return &Statements{byID: make(map[string]*Statement)}
+}
+
+// Acquire returns the statement for the tail of a Parse message (query text,
+// terminator, parameter types). The caller must Release it once.
+func (ss *Statements) Acquire(tail []byte) *Statement {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	s := ss.byID[string(tail)]
+	if s == nil {
+		ss.next++
+		name := StatementPrefix + strconv.FormatUint(ss.next, 10)
+		var b strings.Builder
+		n := wire.HeaderLen + len(name) + 1 + len(tail)
+		b.Grow(n)
+		var hdr [wire.HeaderLen]byte
+		hdr[0] = wire.Parse
+		wire.PutLen(hdr[:], n)
+		b.Write(hdr[:])
+		b.WriteString(name)
+		b.WriteByte(0)
+		b.Write(tail)
+		s = &Statement{Name: name, parse: b.String()}
+		ss.byID[s.key()] = s
+	}
+	s.refs++
+	return s
+}
+
+// Hold takes one more reference.
+func (ss *Statements) Hold(s *Statement) {
+	ss.mu.Lock()
+	s.refs++
+	ss.mu.Unlock()
+}
+
+// Release gives a reference back; without references the statement is
+// forgotten.
+func (ss *Statements) Release(s *Statement) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if s.refs--; s.refs == 0 {
+		delete(ss.byID, s.key())
+	}
+}
+
+// Len is the number of distinct statements.
+func (ss *Statements) Len() int {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.byID)
+}
+
+// ValidParseTail reports whether tail can stand behind the name in a Parse
+// message: a terminated query and as many types as it says.
+func ValidParseTail(tail []byte) bool {
+	_, types, ok := wire.CString(tail)
+	return ok && len(types) >= 2 && len(types) == 2+4*int(binary.BigEndian.Uint16(types))
+}
+
+// prepared is what one server holds: the statements it has confirmed and those
+// whose Parse is under way, least recently used last.
+type prepared struct {
+	byStmt map[*Statement]*preparedEntry
+	newest *preparedEntry
+	oldest *preparedEntry
+}
+
+type preparedEntry struct {
+	stmt         *Statement
+	confirmed    bool
+	newer, older *preparedEntry
+}
+
+func (p *prepared) unlink(e *preparedEntry) {
+	if e.newer != nil {
+		e.newer.older = e.older
+	} else {
+		p.newest = e.older
+	}
+	if e.older != nil {
+		e.older.newer = e.newer
+	} else {
+		p.oldest = e.newer
+	}
+	e.newer, e.older = nil, nil
+}
+
+func (p *prepared) front(e *preparedEntry) {
+	e.older = p.newest
+	if p.newest != nil {
+		p.newest.newer = e
+	} else {
+		p.oldest = e
+	}
+	p.newest = e
+}
+
+// has reports whether the server holds s, or will by the time it has done what
+// it has been sent; it counts as a use.
+func (p *prepared) has(s *Statement) bool {
+	e := p.byStmt[s]
+	if e == nil {
+		return false
+	}
+	if p.newest != e {
+		p.unlink(e)
+		p.front(e)
+	}
+	return true
+}
+
+func (p *prepared) add(s *Statement, confirmed bool) {
+	if p.byStmt == nil {
+		p.byStmt = make(map[*Statement]*preparedEntry)
+	}
+	e := &preparedEntry{stmt: s, confirmed: confirmed}
+	p.byStmt[s] = e
+	p.front(e)
+}
+
+func (p *prepared) remove(s *Statement) bool {
+	e := p.byStmt[s]
+	if e == nil {
+		return false
+	}
+	p.unlink(e)
+	delete(p.byStmt, s)
+	return true
+}
+
+// victim returns the least recently used statement that is confirmed.
+func (p *prepared) victim() *Statement {
+	for e := p.oldest; e != nil; e = e.newer {
+		if e.confirmed {
+			return e.stmt
+		}
+	}
+	return nil
+}

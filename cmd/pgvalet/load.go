@@ -1,0 +1,74 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/frontend"
+	"github.com/pgvalet/pgvalet/pool"
+)
+
+// generation is a configuration and what the files that it names hold: all that
+// a reload replaces. It is immutable.
+type generation struct {
+	config    *config.Config
+	userlist  *auth.Userlist
+	clientTLS *tls.Config // nil: clients get no TLS
+	serverTLS *tls.Config
+	tlsSum    [32]byte // of what serverTLS is made of
+	scram     *auth.ScramServer
+}
+
+// load reads everything, and complains about everything at once.
+func load(path string) (*generation, error) {
+	c, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	g := &generation{config: c}
+	var errs [5]error
+	if c.AuthFile != "" {
+		if g.userlist, errs[0] = auth.LoadUserlist(c.AuthFile); errs[0] != nil {
+			errs[0] = fmt.Errorf("auth_file: %w", errs[0])
+		}
+	}
+	if c.ClientTLSSSLMode != config.SSLDisable {
+		g.clientTLS, errs[1] = frontend.NewClientTLS(&c.Settings)
+	}
+	g.serverTLS, errs[2] = backend.NewServerTLS(&c.Settings)
+	g.tlsSum, errs[3] = serverTLSSum(&c.Settings)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	g.scram = auth.NewScramServer(c.ScramIterations)
+	return g, nil
+}
+
+// serverTLSSum is a fingerprint of the server_tls_* settings and files: while it
+// stays the same, so may the connections that were made under them.
+func serverTLSSum(s *config.Settings) (sum [32]byte, err error) {
+	h := sha256.New()
+	fmt.Fprintln(h, s.ServerTLSSSLMode, s.ServerTLSProtocols)
+	for _, f := range [...]string{s.ServerTLSCAFile, s.ServerTLSCertFile, s.ServerTLSKeyFile} {
+		var b []byte
+		if f != "" && f != config.SystemCAs {
+			if b, err = os.ReadFile(f); err != nil {
+				return sum, err
+			}
+		}
+		fmt.Fprintf(h, "%q %d\n", f, len(b))
+		h.Write(b)
+	}
+	return [32]byte(h.Sum(nil)), nil
+}
+
+// poolSettings is what the pools need of g.
+func (g *generation) poolSettings() pool.Settings {
+	return pool.Settings{Config: g.config, Userlist: g.userlist, ServerTLS: g.serverTLS, TLSSum: g.tlsSum}
+}

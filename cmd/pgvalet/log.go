@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pgvalet/pgvalet/config"
+)
+
+// logFile is a file that can be opened anew under the same name: that is how
+// log rotation works.
+type logFile struct {
+	path string
+
+	mu sync.Mutex // guards f
+	f  *os.File
+}
+
+func openLogFile(path string) (*logFile, error) {
+	l := &logFile{path: path}
+	return l, l.reopen()
+}
+
+func (l *logFile) reopen() error {
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("logfile: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f != nil {
+		l.f.Close()
+	}
+	l.f = f
+	return nil
+}
+
+// Write implements zapcore.WriteSyncer.
+func (l *logFile) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.f.Write(p)
+}
+
+// Sync implements zapcore.WriteSyncer.
+func (l *logFile) Sync() error { return nil }
+
+// Close closes the file.
+func (l *logFile) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.f.Close()
+}
+
+// newLog returns a logger that writes to the file (nil: none) and, unless quiet
+// or told to by no file, to the terminal.
+func newLog(c *config.Config, file *logFile, level zap.AtomicLevel, quiet bool, stderr io.Writer) *zap.Logger {
+	var out []zapcore.WriteSyncer
+	if file != nil {
+		out = append(out, file)
+	}
+	if !quiet {
+		out = append(out, zapcore.Lock(zapcore.AddSync(stderr)))
+	}
+	e := zapcore.EncoderConfig{
+		TimeKey: "time", LevelKey: "level", NameKey: "peer", MessageKey: "msg",
+		EncodeTime:       zapcore.RFC3339NanoTimeEncoder,
+		EncodeLevel:      zapcore.LowercaseLevelEncoder,
+		EncodeDuration:   zapcore.StringDurationEncoder,
+		ConsoleSeparator: " ",
+	}
+	enc := zapcore.NewJSONEncoder(e)
+	if c.LogFormat == config.LogConsole {
+		e.EncodeTime = bouncerTime
+		e.EncodeLevel = bouncerLevel
+		enc = zapcore.NewConsoleEncoder(e)
+	}
+	return zap.New(zapcore.NewCore(enc, zapcore.NewMultiWriteSyncer(out...), level))
+}
+
+// bouncerTime begins a line as PgBouncer does, process number included.
+func bouncerTime(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
+	enc.AppendString(t.UTC().Format("2006-01-02 15:04:05.000 MST") + " [" + strconv.Itoa(os.Getpid()) + "]")
+}
+
+// bouncerLevel uses PgBouncer's words.
+func bouncerLevel(l zapcore.Level, enc zapcore.PrimitiveArrayEncoder) {
+	switch l {
+	case zapcore.DebugLevel:
+		enc.AppendString("DEBUG")
+	case zapcore.InfoLevel:
+		enc.AppendString("LOG")
+	case zapcore.WarnLevel:
+		enc.AppendString("WARNING")
+	case zapcore.ErrorLevel:
+		enc.AppendString("ERROR")
+	default:
+		enc.AppendString("FATAL")
+	}
+}
+
+func logLevel(verbose int) zapcore.Level {
+	if verbose > 0 {
+		return zapcore.DebugLevel
+	}
+	return zapcore.InfoLevel
+}

@@ -1,0 +1,414 @@
+package frontend
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/pool"
+)
+
+// session is one client that has logged in: it takes the client's messages to a
+// server, and the server's replies to the client. It is on the client's loop
+// from beginning to end, and owned by it.
+type session struct {
+	// Static after construction.
+	id       uint64
+	w        *worker
+	stream   *evloop.Stream
+	pool     *pool.Pool
+	stats    *pool.Stats
+	log      *zap.Logger
+	database string
+	user     string
+	addr     net.Addr
+	local    net.Addr
+	since    time.Time
+	key      cancelKey
+	place    int    // in worker.list; owned by the worker
+	release  func() // gives back the client's place (max_client_conn)
+
+	limits limits // of the present configuration; replaced by the worker
+
+	in     evloop.Inbox
+	waiter pool.Waiter
+	vars   backend.Vars // what the client believes of the tracked parameters
+
+	lease *pool.Lease     // nil: the client has no server
+	srv   *backend.Server // lease.Server
+
+	state    sessionState
+	left     int  // bytes of the message being carried that are still to come
+	leftDrop bool // … and whether they go nowhere
+
+	mode      config.PoolMode
+	tracking  bool // statement names are managed
+	statement map[string]*preparedName
+	unnamed   unnamedStatement
+	skip      skipping // a cancelled request is being read past
+
+	requestAt time.Time // when the present wait or query began
+	xactAt    time.Time // when the present lease began
+	readyAt   time.Time // when the server last became ready
+	notified  bool      // the client has been told that it waits
+}
+
+// sessionState is what a session is doing.
+type sessionState uint8
+
+const (
+	sessionOpen      sessionState = iota // reading requests
+	sessionWaiting                       // in the pool's queue
+	sessionSyncing                       // its server is being told the tracked parameters
+	sessionLingering                     // it was sent an error and is given time to read it
+	sessionClosed
+)
+
+// limits are the timeouts that apply to one client, zero for none.
+type limits struct {
+	query, queryWait, queryNotify, transaction, idleTransaction, idle time.Duration
+	maxPacket                                                         int
+}
+
+// sessionLinger is how long a client that was sent an error has to read it.
+const sessionLinger = time.Second
+
+// Readable implements evloop.Handler.
+func (s *session) Readable(st *evloop.Stream) {
+	for range readsPerTurn {
+		switch s.state {
+		case sessionOpen:
+		case sessionLingering:
+			s.discard()
+			return
+		default:
+			st.PauseRead()
+			return
+		}
+		kept := s.in.Len()
+		data, err := s.in.Fill(st)
+		if err != nil {
+			if !errors.Is(err, evloop.ErrWouldBlock) {
+				s.lost(err)
+			}
+			return
+		}
+		s.stats.Received += uint64(len(data) - kept)
+		rest := s.requests(data)
+		if s.state == sessionClosed {
+			return
+		}
+		s.flush()
+		if s.state == sessionLingering {
+			continue
+		}
+		s.in.Keep(rest, s.state != sessionOpen)
+		if s.srv != nil && s.srv.Stream.Queued() > 0 {
+			st.PauseRead() // until Writable
+			return
+		}
+	}
+	st.Yield()
+}
+
+// readsPerTurn is how many buffers one client may fill in one turn of its loop.
+const readsPerTurn = 4
+
+// flush sends what the messages of this turn amount to.
+func (s *session) flush() {
+	if s.srv != nil {
+		s.w.toServer.Flush(s.srv.Stream)
+	}
+	s.flushClient()
+}
+
+func (s *session) flushClient() {
+	s.stats.Sent += uint64(s.w.toClient.Len())
+	s.w.toClient.Flush(s.stream)
+}
+
+// lost ends the session of a client that has hung up.
+func (s *session) lost(err error) {
+	switch {
+	case !errors.Is(err, io.EOF):
+		s.end("client connection lost: " + err.Error())
+	case s.srv != nil && s.srv.TxStatus() != 'I':
+		s.end("client unexpected eof")
+	default:
+		s.end("client close request")
+	}
+}
+
+// discard reads what a client that was sent away still sends, so that its
+// system does not throw the error message away.
+func (s *session) discard() {
+	for range readsPerTurn {
+		if _, err := s.stream.Read(s.w.loop.Scratch()); err != nil {
+			if !errors.Is(err, evloop.ErrWouldBlock) {
+				s.close()
+			}
+			return
+		}
+	}
+	s.stream.Yield()
+}
+
+// Writable implements evloop.Handler: the client has taken everything.
+func (s *session) Writable(*evloop.Stream) {
+	if s.state == sessionLingering {
+		s.stream.Shutdown()
+	} else if s.srv != nil {
+		s.srv.Stream.ResumeRead()
+	}
+}
+
+// HungUp implements evloop.Handler.
+func (s *session) HungUp(_ *evloop.Stream, gone bool) {
+	// A client that waits for a server and has closed its side cannot get an
+	// answer any more. One whose server is slow to read may only have
+	// finished sending: its end is seen when reading goes on.
+	if gone || s.state == sessionWaiting || s.state == sessionLingering {
+		s.end("client unexpected eof")
+	}
+}
+
+// Parked implements evloop.Handler: sessions are never parked.
+func (s *session) Parked(*evloop.Stream, *evloop.Loop) {}
+
+// need sees to it that the session has a server. If it has to wait for one it
+// reports false, and the message at hand is looked at again later.
+func (s *session) need() bool {
+	if s.srv != nil {
+		return true
+	}
+	s.requestAt = s.w.loop.Now()
+	l, err := s.pool.Acquire(&s.waiter)
+	switch {
+	case err != nil:
+		s.refused(err)
+		return false
+	case l == nil:
+		s.state, s.notified = sessionWaiting, false
+		s.w.loop.Arm()
+		return false
+	}
+	return s.lend(l)
+}
+
+// lend takes a server that is fresh from the pool; it reports false while the
+// server must first be told what the client expects of it.
+func (s *session) lend(l *pool.Lease) bool {
+	now := s.w.loop.Now()
+	s.lease, s.srv = l, l.Server
+	s.srv.Hold(s)
+	s.stats.ServerAssignments++
+	s.stats.WaitTime += now.Sub(s.requestAt)
+	s.requestAt, s.xactAt, s.readyAt = now, now, now
+	s.w.loop.Arm()
+	if s.srv.Vars.Differ(s.vars) {
+		s.state = sessionSyncing
+		s.srv.SetVars(s.vars)
+		return false
+	}
+	return true
+}
+
+// granted is called when the pool has a server for the session that waits.
+func (s *session) granted(l *pool.Lease) {
+	if s.state != sessionWaiting { // it has left meanwhile
+		l.Release(s.w.loop)
+		return
+	}
+	s.state = sessionOpen
+	if s.lend(l) {
+		s.proceed()
+	}
+}
+
+// proceed looks at the messages that had to wait.
+func (s *session) proceed() {
+	s.stream.Unpause()
+	s.Readable(s.stream)
+}
+
+// refused is called when the pool has no server for the session.
+func (s *session) refused(err error) {
+	if s.state == sessionOpen || s.state == sessionWaiting {
+		s.fatal(err)
+	}
+}
+
+// Forward implements backend.Holder.
+func (s *session) Forward(p []byte) {
+	if s.state < sessionLingering {
+		s.w.toClient.Add(p)
+	}
+}
+
+// Ready implements backend.Holder.
+func (s *session) Ready(tx byte) {
+	now := s.w.loop.Now()
+	s.readyAt = now
+	s.stats.Queries++
+	s.stats.QueryTime += now.Sub(s.requestAt)
+	s.requestAt = now
+	if tx == 'I' {
+		s.stats.Xacts++
+		s.stats.XactTime += now.Sub(s.xactAt)
+		s.xactAt = now
+	}
+}
+
+// Settle implements backend.Holder.
+func (s *session) Settle() {
+	s.flushClient()
+	if s.state >= sessionLingering {
+		return
+	}
+	srv := s.srv
+	if srv.VarsChanged {
+		srv.VarsChanged = false
+		copy(s.vars, srv.Vars)
+	}
+	if srv.Stream.Closed() {
+		return // Lost follows
+	}
+	switch tx := srv.TxStatus(); {
+	case s.state == sessionSyncing:
+		if tx != 0 {
+			s.w.loop.Defer(synced, s)
+		}
+	case s.mode == config.PoolModeStatement && tx != 0 && tx != 'I':
+		s.fatal(errTransactionBlock)
+	case s.mode != config.PoolModeSession && srv.Clean():
+		s.giveBack()
+	case s.stream.Queued() > 0:
+		srv.Stream.PauseRead() // until Writable
+	}
+}
+
+// synced goes on when the server has taken the client's parameters.
+func synced(arg any) {
+	s := arg.(*session)
+	if s.state != sessionSyncing {
+		return
+	}
+	s.state = sessionOpen
+	if s.srv.TakeFailure() {
+		s.fatal(errServerParameter)
+		return
+	}
+	s.proceed()
+}
+
+// giveBack returns a clean server to the pool.
+func (s *session) giveBack() {
+	l := s.lease
+	s.stats.ServerParses += s.srv.TakeParses()
+	s.srv.Stream.ResumeRead()
+	s.srv.Hold(nil)
+	s.lease, s.srv = nil, nil
+	s.w.loop.Defer(s.w.returnLease, l)
+}
+
+// Sent implements backend.Holder: the server has taken everything.
+func (s *session) Sent() {
+	if st := s.stream; s.state == sessionOpen && st.Paused() {
+		st.ResumeRead()
+	}
+}
+
+// Lost implements backend.Holder.
+func (s *session) Lost(err error) {
+	s.lease.Lost(err)
+	s.lease, s.srv = nil, nil
+	if s.state < sessionLingering {
+		s.fatal(errServerLost)
+	}
+}
+
+// end closes the session without a message.
+func (s *session) end(why string) {
+	if s.state == sessionClosed {
+		return
+	}
+	if s.state != sessionLingering {
+		s.depart(why)
+	}
+	s.close()
+}
+
+// fatal tells the client why its session ends, and ends it. The client is given
+// a moment to read that.
+func (s *session) fatal(err error) {
+	if s.state >= sessionLingering {
+		return
+	}
+	e := clientErrorFor(err)
+	s.flushClient()
+	s.stream.Write(e.Append(nil))
+	s.w.sessions.logPoolerError(s.log, e, err)
+	s.depart(e.Message)
+	s.state = sessionLingering
+	s.readyAt = s.w.loop.Now()
+	s.in.Keep(nil, false)
+	s.w.loop.Arm()
+	if s.stream.Queued() == 0 {
+		s.stream.Shutdown()
+	}
+	s.stream.ResumeRead()
+}
+
+// depart gives back everything but the client's connection.
+func (s *session) depart(why string) {
+	if s.w.sessions.config().LogDisconnections {
+		s.log.Info("closing because: " + why + " (age=" + strconv.Itoa(int(s.w.loop.Now().Sub(s.since).Seconds())) + "s)")
+	}
+	if s.state == sessionWaiting {
+		s.pool.Leave(&s.waiter) // if it is too late, granted releases the lease
+	}
+	s.state = sessionClosed
+	if s.lease != nil {
+		s.w.toServer.Flush(s.srv.Stream) // what is expected must also be sent
+		s.stats.ServerParses += s.srv.TakeParses()
+		s.w.loop.Defer(abandonLease, s)
+	}
+	for _, n := range s.statement {
+		s.w.sessions.pools.Statements().Release(n.stmt)
+	}
+	s.statement = nil
+	s.unnamed = unnamedStatement{}
+	s.w.sessions.keys.remove(s.key)
+	s.pool.RemoveClient()
+	s.release()
+}
+
+// abandonLease takes the server from a session that has ended.
+func abandonLease(arg any) {
+	s := arg.(*session)
+	l := s.lease
+	if l == nil {
+		return // lost meanwhile
+	}
+	s.lease, s.srv = nil, nil
+	reset := s.w.resetQuery(s.mode)
+	if l.Server.Clean() {
+		l.Return(s.w.loop, reset)
+	} else {
+		l.Abandon(s.w.loop, reset)
+	}
+}
+
+// close ends the client's connection.
+func (s *session) close() {
+	s.state = sessionClosed
+	s.stream.Close()
+	s.w.remove(s)
+}

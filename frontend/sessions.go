@@ -1,0 +1,270 @@
+package frontend
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/backend/wire"
+	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/pool"
+)
+
+// SessionsOptions are the parts that sessions are made of.
+type SessionsOptions struct {
+	Config func() *config.Config
+	Pools  *pool.Pools
+	Loops  []*evloop.Loop
+	Log    *zap.Logger
+}
+
+// Sessions are the clients that have logged in.
+type Sessions struct {
+	// Static after NewSessions.
+	config  func() *config.Config
+	pools   *pool.Pools
+	log     *zap.Logger
+	workers []*worker
+	keys    cancelKeys
+
+	turn  atomic.Uint32
+	count atomic.Int64
+}
+
+// NewSweeps returns, for each event loop that is going to be made, the function
+// that looks after deadlines, and a function that gives them the sessions made
+// later: loops come before the sessions that they serve.
+func NewSweeps(n int) (sweeps []func(time.Time) bool, bind func(*Sessions)) {
+	workers := make([]atomic.Pointer[worker], n)
+	for i := range n {
+		sweeps = append(sweeps, func(now time.Time) bool {
+			w := workers[i].Load()
+			return w != nil && w.sweep(now)
+		})
+	}
+	return sweeps, func(c *Sessions) {
+		for i, w := range c.workers {
+			workers[i].Store(w)
+		}
+	}
+}
+
+// NewSessions returns an empty set.
+func NewSessions(o SessionsOptions) *Sessions {
+	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log}
+	c.keys.byPID = make(map[uint32]keyOwner)
+	for _, l := range o.Loops {
+		c.workers = append(c.workers, &worker{sessions: c, loop: l})
+	}
+	return c
+}
+
+// Count is how many clients there are.
+func (c *Sessions) Count() int { return int(c.count.Load()) }
+
+// Admit welcomes a client that has authenticated and gives it to an event loop.
+// It waits for a server of the client's pool if none has been seen yet: only a
+// server knows what a client must be told. On error the caller still owns the
+// connection.
+func (c *Sessions) Admit(ctx context.Context, l *Login) error {
+	p, err := c.pools.Get(l.Database.Name, l.User)
+	if err != nil {
+		return err
+	}
+	welcome, err := p.Welcome(ctx)
+	if err != nil {
+		return err
+	}
+	tracked := c.pools.Tracked()
+	vars := make(backend.Vars, len(welcome.Vars))
+	copy(vars, welcome.Vars)
+	for _, param := range l.Params {
+		vars.Set(tracked, param.Name, param.Value)
+	}
+
+	w := c.workers[int(c.turn.Add(1))%len(c.workers)]
+	s := &session{
+		id:       l.ID,
+		w:        w,
+		pool:     p,
+		stats:    p.Stats(w.loop),
+		database: p.Database,
+		user:     l.User,
+		addr:     l.Addr,
+		local:    l.LocalAddr,
+		since:    l.Since,
+		readyAt:  time.Now(),
+		release:  l.Release,
+		vars:     vars,
+		mode:     p.Mode(),
+	}
+	s.log = c.log.Named(clientLabel(s.id, s.database, s.user, s.addr))
+	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
+	s.waiter = pool.Waiter{Loop: w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
+	secret := shortSecret
+	if l.Protocol > 3<<16 {
+		secret = longSecret
+	}
+	s.key = c.keys.add(s, secret)
+
+	if err := l.Write(greeting(welcome, tracked, vars, s.key)); err != nil {
+		c.keys.remove(s.key)
+		return err
+	}
+	if s.stream, err = l.Transport.Detach(l.TLS); err != nil {
+		c.keys.remove(s.key)
+		return err
+	}
+	p.AddClient()
+	c.count.Add(1)
+	s.release = func() {
+		c.count.Add(-1)
+		l.Release()
+	}
+	if !w.loop.Post(adopt, s) {
+		s.stream.Close()
+		c.keys.remove(s.key)
+		p.RemoveClient()
+		s.release()
+		return errors.New("shutting down")
+	}
+	return nil
+}
+
+// adopt runs on the session's loop.
+func adopt(arg any) {
+	s := arg.(*session)
+	s.stats.ClientLogins++
+	s.w.add(s)
+}
+
+// sharing reports whether the session changes servers.
+func (s *session) sharing() bool { return s.mode != config.PoolModeSession }
+
+// greeting is what ends a login: AuthenticationOk, the parameters, the key and
+// ReadyForQuery.
+func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars, key cancelKey) []byte {
+	b := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
+	for _, p := range welcome.Params {
+		if tracked.Index(p.Name) < 0 {
+			b = wire.AppendParameterStatus(b, p.Name, p.Value)
+		}
+	}
+	for i, name := range tracked.Names() {
+		if vars[i].Known {
+			b = wire.AppendParameterStatus(b, name, vars[i].Value)
+		}
+	}
+	start := len(b)
+	b = append(b, wire.BackendKeyData, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, key.pid)
+	b = append(b, key.secret...)
+	wire.PutLen(b[start:], len(b)-start)
+	return append(b, wire.MsgReadyIdle...)
+}
+
+// ClientInfo is the state of one client at one moment, for SHOW CLIENTS.
+type ClientInfo struct {
+	ID              uint64
+	Database, User  string
+	State           string // active (it has a server), idle, waiting
+	Addr, LocalAddr net.Addr
+	ConnectedAt     time.Time
+	RequestAt       time.Time
+	Wait            time.Duration // how long it has been waiting
+	Server          uint64        // the lease it has, 0 for none
+	TLS             *tls.ConnectionState
+	ApplicationName string
+	Prepared        int
+}
+
+// Snapshot returns the state of every client. It asks each loop in turn and
+// must not be called from one.
+func (c *Sessions) Snapshot() []ClientInfo {
+	var list []ClientInfo
+	tracked := c.pools.Tracked()
+	for _, w := range c.workers {
+		w.loop.Call(func() {
+			for _, s := range w.list {
+				if s.state >= sessionLingering {
+					continue
+				}
+				i := ClientInfo{
+					ID: s.id, Database: s.database, User: s.user, State: "idle", Addr: s.addr, LocalAddr: s.local,
+					ConnectedAt: s.since, RequestAt: s.requestAt, Prepared: len(s.statement),
+				}
+				if s.requestAt.IsZero() {
+					i.RequestAt = s.since
+				}
+				switch {
+				case s.state == sessionWaiting:
+					i.State, i.Wait = "waiting", w.loop.Now().Sub(s.requestAt)
+				case s.lease != nil:
+					i.State, i.Server = "active", s.lease.ID
+				}
+				if n := tracked.Index("application_name"); n >= 0 {
+					i.ApplicationName = s.vars[n].Value
+				}
+				if t := s.stream.TLS(); t != nil {
+					cs := t.ConnectionState()
+					i.TLS = &cs
+				}
+				list = append(list, i)
+			}
+		})
+	}
+	return list
+}
+
+// each runs fn for every session that is not on its way out, on the session's
+// loop, and returns when all is done.
+func (c *Sessions) each(fn func(*session)) {
+	for _, w := range c.workers {
+		w.loop.Call(func() {
+			for i := len(w.list) - 1; i >= 0; i-- {
+				if i < len(w.list) && w.list[i].state < sessionLingering {
+					fn(w.list[i])
+				}
+			}
+		})
+	}
+}
+
+// Kill ends the sessions of a database ("" for all), with err as the reason.
+func (c *Sessions) Kill(database string, err error) {
+	c.each(func(s *session) {
+		if database == "" || s.database == database {
+			s.fatal(err)
+		}
+	})
+}
+
+// KillGone ends the sessions whose database the configuration no longer has, or
+// has with another user.
+func (c *Sessions) KillGone() {
+	c.each(func(s *session) {
+		if p, err := c.pools.Get(s.database, s.user); err != nil || p != s.pool {
+			s.fatal(pool.ErrDatabaseRemoved)
+		}
+	})
+}
+
+// Close closes every client's connection at once and without a word, as
+// PgBouncer does at the end.
+func (c *Sessions) Close() {
+	for _, w := range c.workers {
+		w.loop.Call(func() {
+			for len(w.list) > 0 {
+				w.list[len(w.list)-1].end("shutdown")
+			}
+		})
+	}
+}

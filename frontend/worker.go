@@ -1,0 +1,145 @@
+package frontend
+
+import (
+	"time"
+
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/backend/wire"
+	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/pool"
+)
+
+// worker is what the sessions of one event loop share. It belongs to the loop.
+type worker struct {
+	sessions *Sessions
+	loop     *evloop.Loop
+
+	list     []*session // all of them; session.place is the index
+	toServer evloop.Gather
+	toClient evloop.Gather
+
+	cfg         *config.Config // what the sessions' limits come from
+	idleLimited bool           // some session has a limit on being idle
+}
+
+// add makes a session part of the loop. Its stream is attached here, so that
+// nothing happens to the session before.
+func (w *worker) add(s *session) {
+	s.place = len(w.list)
+	w.list = append(w.list, s)
+	s.limits = w.limitsOf(s)
+	if s.limits.idle > 0 {
+		w.idleLimited = true
+		w.loop.Arm()
+	}
+	if err := w.loop.Attach(s.stream, s); err != nil {
+		s.end(err.Error())
+	}
+}
+
+func (w *worker) remove(s *session) {
+	last := w.list[len(w.list)-1]
+	w.list[s.place] = last
+	last.place = s.place
+	w.list[len(w.list)-1] = nil
+	w.list = w.list[:len(w.list)-1]
+}
+
+func (w *worker) limitsOf(s *session) limits {
+	c := w.config()
+	l := limits{
+		query:           c.QueryTimeoutFor(s.user),
+		queryNotify:     c.QueryWaitNotify,
+		transaction:     c.TransactionTimeoutFor(s.user),
+		idleTransaction: c.IdleTransactionTimeoutFor(s.user),
+		idle:            c.ClientIdleTimeoutFor(s.user),
+		queryWait:       c.QueryWaitTimeout,
+		maxPacket:       c.MaxPacketSize,
+	}
+	if db := c.Databases[s.database]; db != nil {
+		l.queryWait = c.QueryWaitTimeoutFor(db, s.user)
+	}
+	return l
+}
+
+// config returns the present configuration, and sees to it that the sessions
+// have the limits of it.
+func (w *worker) config() *config.Config {
+	if c := w.sessions.config(); c != w.cfg {
+		w.cfg = c
+		w.idleLimited = false
+		for _, s := range w.list {
+			s.limits = w.limitsOf(s)
+			w.idleLimited = w.idleLimited || s.limits.idle > 0
+		}
+	}
+	return w.cfg
+}
+
+// resetQuery is what is run on a server before it goes back.
+func (w *worker) resetQuery(mode config.PoolMode) string {
+	if c := w.config(); mode == config.PoolModeSession || c.ServerResetQueryAlways {
+		return c.ServerResetQuery
+	}
+	return ""
+}
+
+// returnLease gives back a clean server.
+func (w *worker) returnLease(arg any) {
+	arg.(*pool.Lease).Return(w.loop, w.resetQuery(config.PoolModeTransaction))
+}
+
+// sweep looks for sessions whose time is up; it reports whether there are any
+// that can run out of time.
+func (w *worker) sweep(now time.Time) bool {
+	w.config()
+	busy := w.idleLimited
+	for i := len(w.list) - 1; i >= 0; i-- { // end removes the session from the list
+		if i >= len(w.list) {
+			continue
+		}
+		if s := w.list[i]; s.srv != nil || s.state != sessionOpen {
+			busy = true
+			s.checkBusy(now)
+		} else if s.limits.idle > 0 && now.Sub(s.readyAt) > s.limits.idle {
+			s.fatal(errClientIdle)
+		}
+	}
+	return busy
+}
+
+// over reports whether more than limit has passed since t.
+func over(now, t time.Time, limit time.Duration) bool { return limit > 0 && now.Sub(t) > limit }
+
+// checkBusy looks at the timeouts of a session that is not idle.
+func (s *session) checkBusy(now time.Time) {
+	l := &s.limits
+	switch s.state {
+	case sessionLingering:
+		if over(now, s.readyAt, sessionLinger) {
+			s.close()
+		}
+	case sessionWaiting:
+		switch {
+		case over(now, s.requestAt, l.queryWait):
+			s.fatal(errQueryWaitTimeout)
+		case over(now, s.requestAt, l.query):
+			s.fatal(errQueryTimeoutWaiting)
+		case over(now, s.requestAt, l.queryNotify) && !s.notified:
+			s.notified = true
+			s.stream.Write(wire.AppendError(nil, wire.NoticeResponse, "NOTICE", "00000", "No server connection available in postgres backend, client being queued"))
+		}
+	case sessionOpen, sessionSyncing:
+		tx := s.srv.TxStatus()
+		switch {
+		case tx == 0 && over(now, s.requestAt, l.query):
+			s.fatal(errQueryTimeout)
+		case (tx == 'T' || tx == 'E') && over(now, s.readyAt, l.idleTransaction):
+			s.fatal(errIdleTransactionTimeout)
+		case tx != 'I' && over(now, s.xactAt, l.transaction):
+			s.fatal(errTransactionTimeout)
+		case s.mode == config.PoolModeSession && tx == 'I' && over(now, s.readyAt, l.idle):
+			s.fatal(errClientIdle)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package pool
+
+import (
+	"github.com/pgvalet/pgvalet/backend/evloop"
+)
+
+// caretaker holds a server between two clients: it waits until the server has
+// done what it was asked, rolls back what is open, runs one query (a reset or
+// a check) and releases it. It throws the replies away. It belongs to the
+// server's loop.
+type caretaker struct {
+	lease      *Lease
+	query      string // still to be run
+	running    bool   // query has been sent: its failure is fatal
+	rolledBack bool
+	watching   bool // nothing to do but to notice the end of the connection
+}
+
+// emptyQuery is what server_check_query says for an empty query.
+const emptyQuery = "<empty>"
+
+// watch takes the server only to notice what happens to it.
+func (c *caretaker) watch() {
+	c.watching = true
+	c.lease.Server.Hold(c)
+}
+
+// begin takes the server and looks after it until it can be released.
+func (c *caretaker) begin(loop *evloop.Loop, query string) {
+	if query == emptyQuery {
+		query = ";"
+	}
+	*c = caretaker{lease: c.lease, query: query}
+	l := c.lease
+	p := l.Pool
+	p.mu.Lock()
+	l.state, l.client = stateTested, 0
+	l.deadline = loop.Now().Add(p.set.cancelTimeout())
+	p.mu.Unlock()
+	l.Server.Hold(c)
+	l.Server.Stream.ResumeRead()
+	l.Server.TakeFailure()
+	c.Settle()
+}
+
+// Settle implements backend.Holder: it takes the next step.
+func (c *caretaker) Settle() {
+	s := c.lease.Server
+	if c.watching || s.Stream.Closed() || s.TxStatus() == 0 {
+		return
+	}
+	switch {
+	case s.TakeFailure() && (c.running || c.rolledBack):
+		c.end("reset query failed")
+	case s.TxStatus() != 'I' && (c.rolledBack || c.running):
+		c.end("server is not clean")
+	case s.TxStatus() != 'I':
+		c.rolledBack = true
+		s.Query("ROLLBACK")
+	case c.query != "":
+		q := c.query
+		c.query, c.running = "", true
+		s.Query(q)
+	default:
+		c.watching = true
+		s.Stream.Loop().Defer(release, c.lease)
+	}
+}
+
+func (c *caretaker) end(why string) {
+	c.watching = true
+	c.lease.closeWhy = why
+	c.lease.Server.Stream.Loop().Defer(destroy, c.lease)
+}
+
+func release(arg any) {
+	l := arg.(*Lease)
+	if loop := l.Server.Stream.Loop(); loop != nil {
+		l.Release(loop)
+	}
+}
+
+func destroy(arg any) {
+	l := arg.(*Lease)
+	l.Destroy(l.closeWhy)
+}
+
+// Forward implements backend.Holder.
+func (c *caretaker) Forward([]byte) {}
+
+// Ready implements backend.Holder.
+func (c *caretaker) Ready(byte) {}
+
+// Aborted implements backend.Holder.
+func (c *caretaker) Aborted(byte, any) {}
+
+// Closed implements backend.Holder.
+func (c *caretaker) Closed(any) {}
+
+// Deallocated implements backend.Holder.
+func (c *caretaker) Deallocated() {}
+
+// Sent implements backend.Holder.
+func (c *caretaker) Sent() {}
+
+// Lost implements backend.Holder.
+func (c *caretaker) Lost(err error) {
+	c.lease.Lost(err)
+}

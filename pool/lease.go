@@ -1,0 +1,254 @@
+package pool
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/jackc/puddle/v2"
+	"go.uber.org/zap"
+
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/backend/evloop"
+)
+
+// state is what a server is doing, in the words of SHOW SERVERS.
+type state uint8
+
+const (
+	stateIdle          state = iota // in puddle's idle list
+	stateActive                     // a client has it
+	stateTested                     // the caretaker has it: reset, check, clean-up
+	stateBeingCanceled              // the caretaker has it until a cancel request has arrived
+	stateClosing                    // claimed by somebody who is about to close it
+)
+
+func (s state) String() string {
+	return [...]string{"idle", "active", "tested", "being_canceled", "closing"}[s]
+}
+
+// Lease is the use of one server. There is one Lease for each server, for the
+// whole life of it.
+type Lease struct {
+	// Static after construction.
+	ID         uint64
+	Server     *backend.Server
+	Pool       *Pool
+	home       *puddle.Pool[*Lease]
+	generation uint64
+	log        *zap.Logger
+
+	// Owned by the server's loop.
+	care caretaker
+
+	// Guarded by Pool.mu.
+	res       *puddle.Resource[*Lease] // set while it is not idle
+	state     state
+	client    uint64 // who has it, 0 for nobody
+	requestAt time.Time
+	cancels   int       // cancel requests on their way to the server
+	deadline  time.Time // when the caretaker gives up; zero: never
+	closeWhy  string    // why the server is to be closed when it is free, "" for not
+}
+
+// Release gives the server back. It must be called on the server's loop, from
+// outside the server's own handler (Loop.Defer); the caller must not touch the
+// server afterwards. A server that is not clean is closed.
+func (l *Lease) Release(loop *evloop.Loop) {
+	s := l.Server
+	if !s.Clean() {
+		l.Destroy("server is not clean")
+		return
+	}
+	p := l.Pool
+	s.Hold(nil)
+	p.mu.Lock()
+	l.client, l.deadline = 0, time.Time{}
+	if l.cancels > 0 {
+		// A cancel on its way to this server was meant for the query that
+		// has ended: nobody may send another one before it has arrived.
+		l.state = stateBeingCanceled
+		p.mu.Unlock()
+		l.care.watch()
+		return
+	}
+	if why := p.mustClose(l, loop.Now()); why != "" {
+		l.state = stateClosing
+		p.mu.Unlock()
+		l.Destroy(why)
+		return
+	}
+	s.Stream.Park()
+	if w := p.nextWaiter(); w != nil {
+		p.grant(w, l, loop)
+	} else {
+		p.toIdle(l)
+	}
+	p.mu.Unlock()
+}
+
+// Destroy closes the server. It must be called on the server's loop.
+func (l *Lease) Destroy(why string) {
+	if !l.Server.Stream.Closed() {
+		l.logClosed(why)
+	}
+	l.destroy()
+}
+
+// logClosed says why a server connection has ended, in PgBouncer's words.
+func (l *Lease) logClosed(why string) {
+	if l.Pool.set.config().LogDisconnections {
+		l.log.Info("closing because: " + why + " (age=" + strconv.Itoa(int(time.Since(l.Server.ConnectedAt).Seconds())) + "s)")
+	}
+}
+
+func (l *Lease) destroy() {
+	l.Server.Close()
+	l.forget()
+}
+
+// Lost takes note of a server whose connection has ended by itself.
+func (l *Lease) Lost(err error) {
+	l.logClosed(err.Error())
+	l.forget()
+}
+
+// forget takes a closed server out of the pool's books.
+func (l *Lease) forget() {
+	p := l.Pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.leases[l]; !ok {
+		return
+	}
+	delete(p.leases, l)
+	l.state = stateClosing
+	if l.res != nil {
+		l.res.Hijack() // it is closed already; unlike Destroy this frees its place at once
+		l.res = nil
+	}
+	p.launch()
+	p.set.changed()
+}
+
+// Return gives back a server whose client has left in good order, after
+// running query ("" for none).
+func (l *Lease) Return(loop *evloop.Loop, query string) {
+	if query == "" {
+		l.Release(loop)
+		return
+	}
+	l.care.begin(loop, query)
+}
+
+// Abandon gives back a server whose client is gone or was sent away in the
+// middle of something. A query that is running is cancelled, a transaction
+// rolled back, query ("" for none) run; if that takes longer than
+// cancel_wait_timeout, or is not possible, the server is closed.
+func (l *Lease) Abandon(loop *evloop.Loop, query string) {
+	s := l.Server
+	busy := s.TxStatus() == 0
+	if s.Stream.Closed() || !s.Abandon() {
+		l.Destroy("client disconnect while server was not ready")
+		return
+	}
+	if busy {
+		l.Cancel(func() {})
+	}
+	l.care.begin(loop, query)
+}
+
+// Cancel asks the server to stop what it is doing. It returns at once, and
+// calls done, on a goroutine, when the request has arrived or failed; the
+// server is lent to nobody else before. It must be called by who has the
+// server.
+func (l *Lease) Cancel(done func()) {
+	p := l.Pool
+	p.mu.Lock()
+	l.cancels++
+	p.mu.Unlock()
+	p.set.goroutines.Go(func() {
+		defer done()
+		ctx, stop := context.WithTimeout(p.set.ctx, p.set.cancelTimeout())
+		defer stop()
+		s := l.Server
+		if err := backend.Cancel(ctx, s.Target, s.Addr, s.OverTLS, s.PID, s.Key); err != nil {
+			l.log.Warn("cancel request failed", zap.Error(err))
+		}
+		p.mu.Lock()
+		l.cancels--
+		waiting := l.cancels == 0 && l.state == stateBeingCanceled
+		p.mu.Unlock()
+		if waiting {
+			s.Stream.Loop().Post(canceled, l)
+		}
+	})
+}
+
+// canceled runs on the server's loop when the last cancel request has arrived
+// while the server was being kept for it.
+func canceled(arg any) {
+	l := arg.(*Lease)
+	if loop := l.Server.Stream.Loop(); loop != nil {
+		l.Release(loop)
+	}
+}
+
+// onIdleEvent runs on the server's loop when something happens to a server that
+// nobody has: most likely it has closed the connection.
+func (l *Lease) onIdleEvent(loop *evloop.Loop) {
+	p := l.Pool
+	p.mu.Lock()
+	if l.state != stateIdle || !p.claimIdle(l) {
+		p.mu.Unlock()
+		return // somebody has it now, and will see
+	}
+	l.state = stateTested
+	p.mu.Unlock()
+	if err := l.Server.Stream.Unpark(loop); err != nil {
+		l.Destroy(err.Error())
+		return
+	}
+	l.care.watch()
+	l.Server.Readable(l.Server.Stream)
+	if !l.Server.Stream.Closed() {
+		l.Release(loop)
+	}
+}
+
+// closeClaimed runs on the server's loop for a parked server that the caller
+// has claimed (stateClosing).
+func closeClaimed(arg any) {
+	l := arg.(*Lease)
+	if loop := l.Server.Stream.Loop(); loop != nil {
+		_ = l.Server.Stream.Unpark(loop)
+	}
+	l.Destroy(l.closeWhy)
+}
+
+// testClaimed runs on the server's loop for a parked server that is to be asked
+// whether it is alive.
+func testClaimed(arg any) {
+	l := arg.(*Lease)
+	loop := l.Server.Stream.Loop()
+	if loop == nil {
+		return
+	}
+	if err := l.Server.Stream.Unpark(loop); err != nil {
+		l.Destroy(err.Error())
+		return
+	}
+	query, _ := l.Pool.set.check()
+	l.care.begin(loop, query)
+}
+
+// overdue runs on the server's loop when the caretaker's time is up.
+func overdue(arg any) {
+	l := arg.(*Lease)
+	l.Pool.mu.Lock()
+	late := !l.deadline.IsZero() && l.state == stateTested
+	l.Pool.mu.Unlock()
+	if late {
+		l.Destroy("server did not become ready in time")
+	}
+}

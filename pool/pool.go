@@ -1,0 +1,324 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/jackc/puddle/v2"
+	"go.uber.org/zap"
+
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/config"
+)
+
+// Errors that a client may meet instead of a server.
+var (
+	ErrShuttingDown    = errors.New("server shutting down")
+	ErrDatabaseRemoved = errors.New("database removed")
+)
+
+// RetryError is what a client gets while logins to the server keep failing:
+// the reason of the last failure, without waiting for another one.
+type RetryError struct{ Err error }
+
+func (e *RetryError) Error() string {
+	return "server login has been failing, cached error: " + e.Err.Error() + " (server_login_retry)"
+}
+
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// Welcome is what the first server of a pool said of itself: what a client must
+// be told before its first query. It is immutable.
+type Welcome struct {
+	Params []backend.Parameter // untracked and tracked, in the server's order
+	Vars   backend.Vars        // the tracked ones
+}
+
+// Pool is the servers of one database and user.
+type Pool struct {
+	// Static after construction.
+	Database string // the name of the configuration's entry
+	User     string // who logs in to the server
+	set      *Pools
+	log      *zap.Logger
+	stats    []Stats // one for each loop, owned by it
+
+	mu          sync.Mutex // guards the fields below
+	db          *config.Database
+	target      *backend.Target
+	tlsSum      [32]byte
+	size        int // servers at most; 0: no limit
+	minSize     int
+	lifetime    time.Duration
+	mode        config.PoolMode
+	generation  uint64 // servers of an older one are closed as soon as they are free
+	servers     *puddle.Pool[*Lease]
+	leases      map[*Lease]struct{} // every open server
+	idle        int                 // of these, how many puddle holds
+	connecting  int
+	waiting     waitList
+	paused      bool
+	welcome     *Welcome
+	wantWelcome map[chan welcomeAnswer]struct{} // logins that wait for welcome, or for the reason why there is none
+	failed      error                           // why the last login failed, nil after a success
+	retryAt     time.Time                       // not before this is another one tried
+	nextSweep   time.Time
+	lastRetired time.Time // when a server was last closed for its age
+	clients     int       // clients of the pool, waiting or not
+}
+
+// maxPuddle stands for "no limit".
+const maxPuddle = 1 << 30
+
+func (p *Pool) newPuddle() *puddle.Pool[*Lease] {
+	size := p.size
+	if size == 0 {
+		size = maxPuddle
+	}
+	pd, err := puddle.NewPool(&puddle.Config[*Lease]{
+		Constructor: p.connect,
+		Destructor:  func(*Lease) {}, // the loop has closed it already
+		MaxSize:     int32(size),
+	})
+	if err != nil {
+		panic(err) // the size is positive
+	}
+	return pd
+}
+
+// Mode is when a server goes back.
+func (p *Pool) Mode() config.PoolMode {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mode
+}
+
+// Stats are the counters of the loop, to be changed on it only.
+func (p *Pool) Stats(l *evloop.Loop) *Stats { return &p.stats[l.ID] }
+
+// AddClient counts a client in; RemoveClient must follow.
+func (p *Pool) AddClient() {
+	p.mu.Lock()
+	p.clients++
+	p.mu.Unlock()
+}
+
+// RemoveClient counts a client out.
+func (p *Pool) RemoveClient() {
+	p.mu.Lock()
+	p.clients--
+	p.mu.Unlock()
+}
+
+// Acquire lends a server to w, on whose loop it must be called. When it returns
+// neither a lease nor an error, w is in the queue and one of its functions will
+// be called.
+func (p *Pool) Acquire(w *Waiter) (*Lease, error) {
+	loop := w.Loop
+	p.mu.Lock()
+	if err := p.refusal(loop.Now()); err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	if p.waiting.n == 0 && !p.paused {
+		if l := p.take(loop.Now()); l != nil {
+			p.lend(l, w, loop.Now())
+			p.mu.Unlock()
+			if err := l.Server.Stream.Unpark(loop); err != nil {
+				l.Destroy(err.Error())
+				return nil, err
+			}
+			return l, nil
+		}
+	}
+	p.waiting.push(w, loop.Now())
+	p.launch()
+	p.mu.Unlock()
+	return nil, nil
+}
+
+// refusal is why nobody can have a server now, nil if there is hope.
+func (p *Pool) refusal(now time.Time) error {
+	switch {
+	case p.db == nil:
+		return ErrDatabaseRemoved
+	case p.set.closing.Load():
+		return ErrShuttingDown
+	case p.failed != nil && len(p.leases) == 0 && now.Before(p.retryAt):
+		return &RetryError{p.failed}
+	}
+	return nil
+}
+
+// Leave takes w out of the queue. It reports false when w is not in it: one of
+// its functions has been called or is about to be.
+func (p *Pool) Leave(w *Waiter) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !w.queued {
+		return false
+	}
+	p.waiting.remove(w)
+	return true
+}
+
+// take claims an idle server that can be used at once, or returns nil. mu is
+// held.
+func (p *Pool) take(now time.Time) *Lease {
+	for p.idle > 0 {
+		res, err := p.servers.TryAcquire(context.Background())
+		if err != nil {
+			panic("pool: puddle has fewer idle servers than were counted: " + err.Error())
+		}
+		p.idle--
+		l := res.Value()
+		l.res = res
+		if why := p.mustClose(l, now); why != "" {
+			p.close(l, why)
+			continue
+		}
+		if query, delay := p.set.check(); query != "" && res.IdleDuration() > delay {
+			l.state = stateTested
+			l.Server.Stream.Loop().Post(testClaimed, l)
+			continue
+		}
+		return l
+	}
+	return nil
+}
+
+// lend notes that w has l. mu is held.
+func (p *Pool) lend(l *Lease, w *Waiter, now time.Time) {
+	l.state, l.client, l.requestAt = stateActive, w.ID, now
+}
+
+// nextWaiter returns who gets the next free server. mu is held.
+func (p *Pool) nextWaiter() *Waiter {
+	if p.paused {
+		return nil
+	}
+	return p.waiting.pop()
+}
+
+// grant gives a claimed, parked server to a waiter that has left the queue. mu
+// is held; loop is the one the caller runs on, nil for none.
+func (p *Pool) grant(w *Waiter, l *Lease, loop *evloop.Loop) {
+	now := time.Now()
+	if loop != nil {
+		now = loop.Now()
+	}
+	p.lend(l, w, now)
+	w.lease = l
+	p.notify(w, loop)
+}
+
+// refuse tells a waiter that has left the queue that it gets no server.
+func (p *Pool) refuse(w *Waiter, err error) {
+	w.err = err
+	p.notify(w, nil)
+}
+
+func (p *Pool) notify(w *Waiter, loop *evloop.Loop) {
+	if loop == w.Loop {
+		loop.Defer(deliver, w)
+	} else {
+		w.Loop.Post(deliver, w)
+	}
+}
+
+// refuseAll empties the queue. mu is held.
+func (p *Pool) refuseAll(err error) {
+	for w := p.waiting.pop(); w != nil; w = p.waiting.pop() {
+		p.refuse(w, err)
+	}
+}
+
+// dispatch lends idle servers to those who wait. mu is held.
+func (p *Pool) dispatch() {
+	for p.waiting.n > 0 && !p.paused {
+		l := p.take(time.Now())
+		if l == nil {
+			return
+		}
+		p.grant(p.waiting.pop(), l, nil)
+	}
+}
+
+// toIdle gives a claimed, parked server to puddle. mu is held.
+func (p *Pool) toIdle(l *Lease) {
+	l.state, l.client = stateIdle, 0
+	res := l.res
+	l.res = nil
+	p.idle++
+	res.Release()
+}
+
+// claimIdle takes one certain server out of puddle. mu is held.
+func (p *Pool) claimIdle(l *Lease) bool {
+	found := false
+	all := p.servers.AcquireAllIdle()
+	for i := len(all) - 1; i >= 0; i-- { // back in the order in which they were
+		if all[i].Value() == l {
+			l.res = all[i]
+			p.idle--
+			found = true
+		} else {
+			all[i].ReleaseUnused()
+		}
+	}
+	return found
+}
+
+// closeIdle closes the idle servers for which why returns a reason. mu is held.
+func (p *Pool) closeIdle(why func(*Lease, *puddle.Resource[*Lease]) string) {
+	all := p.servers.AcquireAllIdle()
+	for i := len(all) - 1; i >= 0; i-- {
+		l := all[i].Value()
+		reason := ""
+		if l.state == stateIdle { // and not so new that connect has yet to count it
+			reason = why(l, all[i])
+		}
+		if reason == "" {
+			all[i].ReleaseUnused()
+			continue
+		}
+		p.idle--
+		l.res = all[i]
+		p.close(l, reason)
+	}
+}
+
+// close closes a claimed, parked server on its loop. mu is held.
+func (p *Pool) close(l *Lease, why string) {
+	l.state, l.closeWhy = stateClosing, why
+	l.Server.Stream.Loop().Post(closeClaimed, l)
+}
+
+// mustClose is why a free server is not to be lent again, "" if it is. mu is
+// held.
+func (p *Pool) mustClose(l *Lease, now time.Time) string {
+	switch {
+	case p.db == nil:
+		return "database removed"
+	case l.generation != p.generation || l.home != p.servers:
+		return "database configuration changed"
+	case p.paused:
+		return "pause mode"
+	case p.set.closing.Load():
+		return "server shutting down"
+	case p.lifetime == 0:
+		return "server_lifetime"
+	case now.Sub(l.Server.ConnectedAt) > p.lifetime:
+		// Not all at once: servers that were opened together would leave
+		// their pool empty together.
+		if p.size > 0 && now.Sub(p.lastRetired) < p.lifetime/time.Duration(p.size) {
+			return ""
+		}
+		p.lastRetired = now
+		return "server lifetime over"
+	}
+	return ""
+}

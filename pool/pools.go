@@ -1,0 +1,295 @@
+package pool
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/puddle/v2"
+	"go.uber.org/zap"
+
+	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/config"
+)
+
+// Settings is what the pools need of a configuration and of the files that it
+// names. It is immutable; Reload brings a new one.
+type Settings struct {
+	Config    *config.Config
+	Userlist  *auth.Userlist
+	ServerTLS *tls.Config
+	TLSSum    [32]byte // of everything that ServerTLS was made of: servers are replaced when it changes
+}
+
+// Options are the parts that the pools are made of.
+type Options struct {
+	Settings Settings
+	Tokens   *auth.TokenSource
+	Loops    []*evloop.Loop
+	Log      *zap.Logger
+}
+
+// Pools are all the pools of the process.
+type Pools struct {
+	// Static after New.
+	tokens     *auth.TokenSource
+	loops      []*evloop.Loop
+	log        *zap.Logger
+	tracked    *backend.Tracked
+	statements *backend.Statements
+	ctx        context.Context // ends when Close gives up on what is under way
+	stop       context.CancelFunc
+	goroutines sync.WaitGroup // logins, cancel requests, the janitor
+
+	settings atomic.Pointer[Settings]
+	closing  atomic.Bool // no client gets a server any more
+	nextID   atomic.Uint64
+	turn     atomic.Uint32
+
+	mu     sync.Mutex // guards the fields below
+	pools  map[key]*Pool
+	paused map[string]bool // databases
+
+	changeMu sync.Mutex    // guards change; taken last
+	change   chan struct{} // closed, and made anew, when a server is gone
+}
+
+type key struct{ database, user string }
+
+// New returns pools without servers and starts their janitor. Close must
+// follow.
+func New(o Options) *Pools {
+	ps := &Pools{
+		tokens:     o.Tokens,
+		loops:      o.Loops,
+		log:        o.Log,
+		tracked:    backend.NewTracked(o.Settings.Config.TrackExtraParameters),
+		statements: backend.NewStatements(),
+		pools:      make(map[key]*Pool),
+		paused:     make(map[string]bool),
+		change:     make(chan struct{}),
+	}
+	ps.ctx, ps.stop = context.WithCancel(context.Background())
+	ps.settings.Store(&o.Settings)
+	ps.goroutines.Go(ps.janitor)
+	return ps
+}
+
+// Tracked are the session parameters that follow a client to its servers.
+func (ps *Pools) Tracked() *backend.Tracked { return ps.tracked }
+
+// Statements are the prepared statements of the process.
+func (ps *Pools) Statements() *backend.Statements { return ps.statements }
+
+func (ps *Pools) config() *config.Config { return ps.settings.Load().Config }
+
+func (ps *Pools) check() (query string, delay time.Duration) {
+	c := ps.config()
+	return c.ServerCheckQuery, c.ServerCheckDelay
+}
+
+// cancelTimeout bounds cancel requests and the caretaker's work.
+func (ps *Pools) cancelTimeout() time.Duration {
+	if t := ps.config().CancelWaitTimeout; t > 0 {
+		return t
+	}
+	return 10 * time.Second
+}
+
+func (ps *Pools) nextLoop() *evloop.Loop {
+	return ps.loops[int(ps.turn.Add(1))%len(ps.loops)]
+}
+
+// changed tells those who wait for servers to be gone that one is. Pool.mu may
+// be held.
+func (ps *Pools) changed() {
+	ps.changeMu.Lock()
+	defer ps.changeMu.Unlock()
+	close(ps.change)
+	ps.change = make(chan struct{})
+}
+
+// untilGone waits until the pools have no server left.
+func (ps *Pools) untilGone(ctx context.Context, pools []*Pool) error {
+	for {
+		ps.changeMu.Lock()
+		change := ps.change
+		ps.changeMu.Unlock()
+		n := 0
+		for _, p := range pools {
+			p.mu.Lock()
+			n += len(p.leases)
+			p.mu.Unlock()
+		}
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Get returns the pool of a database for a client's user, and makes it if there
+// is none yet. The server's user is the database's own, if it forces one. It
+// returns ErrDatabaseRemoved for a database that a reload has removed since.
+func (ps *Pools) Get(database, user string) (*Pool, error) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	db := ps.config().Databases[database]
+	if db == nil {
+		return nil, ErrDatabaseRemoved
+	}
+	if db.User != "" {
+		user = db.User
+	}
+	k := key{db.Name, user}
+	if p := ps.pools[k]; p != nil {
+		return p, nil
+	}
+	p := &Pool{
+		Database:    db.Name,
+		User:        user,
+		set:         ps,
+		log:         ps.log,
+		stats:       make([]Stats, len(ps.loops)),
+		leases:      make(map[*Lease]struct{}),
+		wantWelcome: make(map[chan welcomeAnswer]struct{}),
+		paused:      ps.paused[db.Name],
+	}
+	p.configure(ps.settings.Load(), db)
+	ps.pools[k] = p
+	return p, nil
+}
+
+// configure takes what the settings say of the pool's database. mu is held, or
+// the pool is new.
+func (p *Pool) configure(s *Settings, db *config.Database) {
+	c := s.Config
+	if p.db != nil && !(db.SameServer(p.db) && p.tlsSum == s.TLSSum && p.target.SSLMode == c.ServerTLSSSLMode) {
+		p.generation++
+		p.welcome = nil
+		p.failed = nil
+	}
+	p.db, p.tlsSum = db, s.TLSSum
+	p.target = newTarget(s, db, p.User, p.set.tokens, p.log)
+	p.mode = c.PoolModeFor(db, p.User)
+	p.minSize = c.MinPoolSizeFor(db)
+	p.lifetime = c.ServerLifetimeFor(db)
+	if size := c.PoolSizeFor(db, p.User); p.servers == nil || size != p.size {
+		if p.servers != nil {
+			p.closeIdle(func(*Lease, *puddle.Resource[*Lease]) string { return "pool_size changed" })
+		}
+		p.size = size
+		p.servers = p.newPuddle()
+	}
+}
+
+// newTarget is where and how the servers of a pool are logged in to.
+func newTarget(s *Settings, db *config.Database, user string, tokens *auth.TokenSource, log *zap.Logger) *backend.Target {
+	c := s.Config
+	t := &backend.Target{
+		Host:           db.Host,
+		Port:           db.Port,
+		DBName:         db.DBName,
+		User:           user,
+		SSLMode:        c.ServerTLSSSLMode,
+		TLSConfig:      s.ServerTLS,
+		ServerName:     db.ServerTLSName,
+		ConnectQuery:   db.ConnectQuery,
+		ConnectTimeout: c.ServerConnectTimeout,
+		KeepAlive: net.KeepAliveConfig{
+			Enable:   c.TCPKeepalive,
+			Idle:     c.TCPKeepidle,
+			Interval: c.TCPKeepintvl,
+			Count:    c.TCPKeepcnt,
+		},
+		Warn: func(msg string, err error) {
+			log.Warn(msg, zap.String("database", db.Name), zap.String("user", user), zap.Error(err))
+		},
+	}
+	for _, p := range [...]backend.Parameter{
+		{Name: "client_encoding", Value: db.ClientEncoding},
+		{Name: "datestyle", Value: db.DateStyle},
+		{Name: "timezone", Value: db.TimeZone},
+		{Name: "application_name", Value: db.ApplicationName},
+	} {
+		if p.Value != "" {
+			t.Params = append(t.Params, p)
+		}
+	}
+	if db.ServerAuth == config.ServerAuthIAM {
+		k := auth.TokenKey{Host: db.IAMHost, Port: db.IAMPort, Region: db.IAMRegion, User: user}
+		t.IAM = &backend.IAM{
+			Token:      func(ctx context.Context) (auth.Token, error) { return tokens.Token(ctx, k) },
+			Invalidate: func(tok auth.Token) { tokens.Invalidate(k, tok) },
+		}
+		return t
+	}
+	if db.User != "" && db.Password != "" {
+		t.Password = auth.ParseSecret(db.Password.Reveal())
+	} else if secret, ok := s.Userlist.Lookup(user); ok {
+		t.Password = secret
+	}
+	return t
+}
+
+// serverLabel is how a server is called in the log.
+func serverLabel(l *Lease) string {
+	t := l.Server.Target
+	return fmt.Sprintf("S-%d: %s/%s@%s", l.ID, l.Pool.Database, t.User, l.Server.Addr)
+}
+
+// all returns the pools of a database, or all of them for "".
+func (ps *Pools) all(database string) []*Pool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	var list []*Pool
+	for k, p := range ps.pools {
+		if database == "" || k.database == database {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// Reload puts new settings into force. Servers that are wrong under them are
+// closed as soon as they are free; the pools of databases that are gone lose
+// theirs, and their waiting clients are told.
+func (ps *Pools) Reload(s Settings) {
+	ps.mu.Lock()
+	ps.settings.Store(&s)
+	ps.mu.Unlock()
+	var dropped []*Pool
+	for _, p := range ps.all("") {
+		db := s.Config.Databases[p.Database]
+		p.mu.Lock()
+		switch {
+		case db == nil || db.User != "" && db.User != p.User:
+			p.db = nil
+			p.refuseAll(ErrDatabaseRemoved)
+			p.answerWelcome(ErrDatabaseRemoved)
+			p.closeStale()
+			dropped = append(dropped, p)
+		default:
+			p.configure(&s, db)
+			p.closeStale()
+			p.dispatch()
+			p.launch()
+		}
+		p.mu.Unlock()
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, p := range dropped {
+		delete(ps.pools, key{p.Database, p.User})
+	}
+}

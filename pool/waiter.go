@@ -1,0 +1,85 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/pgvalet/pgvalet/backend/evloop"
+)
+
+// Waiter is a client's place in the queue of a pool. It is part of the client
+// and used again and again; it belongs to its loop, except for what the pool's
+// mutex guards.
+type Waiter struct {
+	// Static after construction.
+	Loop    *evloop.Loop
+	ID      uint64       // the client's number, for the console
+	Granted func(*Lease) // called on Loop when a server is there
+	Refused func(error)  // called on Loop when none will be
+
+	// Guarded by Pool.mu.
+	prev, next *Waiter
+	queued     bool
+	since      time.Time
+
+	// Set before the waiter leaves the queue, read on Loop.
+	lease *Lease
+	err   error
+}
+
+// deliver runs on the waiter's loop.
+func deliver(arg any) {
+	w := arg.(*Waiter)
+	l, err := w.lease, w.err
+	w.lease, w.err = nil, nil
+	if l == nil {
+		w.Refused(err)
+		return
+	}
+	if err := l.Server.Stream.Unpark(w.Loop); err != nil {
+		l.destroy()
+		w.Refused(err)
+		return
+	}
+	w.Granted(l)
+}
+
+// waitList is a FIFO of waiters.
+type waitList struct {
+	head, tail *Waiter
+	n          int
+}
+
+func (q *waitList) push(w *Waiter, now time.Time) {
+	w.queued, w.since = true, now
+	w.prev, w.next = q.tail, nil
+	if q.tail != nil {
+		q.tail.next = w
+	} else {
+		q.head = w
+	}
+	q.tail = w
+	q.n++
+}
+
+func (q *waitList) remove(w *Waiter) {
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		q.head = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		q.tail = w.prev
+	}
+	w.prev, w.next, w.queued = nil, nil, false
+	q.n--
+}
+
+func (q *waitList) pop() *Waiter {
+	w := q.head
+	if w != nil {
+		q.remove(w)
+	}
+	return w
+}
