@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -323,8 +324,14 @@ func TestNothingIsReadAhead(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []byte
+	timeout := time.After(testTimeout)
 	for len(got) < 2*len(query) {
-		got = append(got, <-session.got...)
+		select {
+		case b := <-session.got:
+			got = append(got, b...)
+		case <-timeout:
+			t.Fatalf("only %q has arrived", got)
+		}
 	}
 	if want := slices.Concat(query, query); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
