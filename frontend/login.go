@@ -151,7 +151,8 @@ func (c *client) run(ctx context.Context) error {
 	if err := c.flush(nil); err != nil {
 		return err
 	}
-	return c.acceptor.o.Admit(ctx, &c.login)
+	l := c.login // of its own: a session must not keep this login's configuration alive
+	return c.acceptor.o.Admit(ctx, &l)
 }
 
 // check decides what can be decided before the client has proved who it is.
