@@ -24,18 +24,19 @@ build: ## Build bin/pgvalet, static and reproducible
 demo: ## Show pgvalet at work on this machine; KEEP=1 leaves it running
 	KEEP="$(KEEP)" go run ./cmd/pgvalet-demo
 
+# -count=1: the cache of go test does not see PostgreSQL come and go.
 .PHONY: test
 test: ## Vet, then run every test
 	go vet ./...
-	go test ./...
-	@if go test -v -run '^TestPostgres' ./backend/backendtest | grep '^--- SKIP' >/dev/null; then \
+	go test -count=1 ./...
+	@if go test -count=1 -v -run '^TestPostgres' ./backend/backendtest | grep '^--- SKIP' >/dev/null; then \
 		printf '\nNot everything was tested: there is no PostgreSQL server here, and tests that need one were skipped.\n'; \
 		printf 'Install one (Debian: apt install postgresql; macOS: brew install postgresql) and run make test again.\n'; \
 	fi
 
 .PHONY: race
 race: ## Run every test under the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -count=1 -race ./...
 
 .PHONY: lint
 lint: ## Run the linters of .golangci.yml; the first run builds them, for some minutes
