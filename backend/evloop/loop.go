@@ -34,8 +34,6 @@ type Loop struct {
 	// Owned by Run.
 	now       time.Time
 	scratch   []byte  // for handlers: what Stream.Read reads into
-	rawBuf    []byte  // TLS records as they come from a socket
-	rawOwner  *Stream // whose raw lies in rawBuf
 	sealed    []byte  // TLS records on their way to a socket
 	writer    *Stream // whose Write is filling sealed
 	againList []*Stream
@@ -62,7 +60,6 @@ func New(id int, sweep func(now time.Time) bool) (*Loop, error) {
 		sweep:   sweep,
 		now:     time.Now(),
 		scratch: make([]byte, bufferSize),
-		rawBuf:  make([]byte, bufferSize),
 		done:    make(chan struct{}),
 	}
 	if err := l.poll.open(); err != nil {
@@ -236,10 +233,6 @@ func (l *Loop) handle(e *event) {
 // readable calls the handler and looks after what it leaves.
 func (l *Loop) readable(s *Stream) {
 	s.handler.Readable(s)
-	if l.rawOwner == s {
-		s.stash()
-		l.rawOwner = nil
-	}
 	l.runDeferred()
 }
 
@@ -303,14 +296,4 @@ func (l *Loop) runMailbox(last bool) {
 			}
 		}
 	}
-}
-
-// borrow lends the loop's buffer for TLS records to s until another stream
-// wants it.
-func (l *Loop) borrow(s *Stream) []byte {
-	if l.rawOwner != nil && l.rawOwner != s {
-		l.rawOwner.stash()
-	}
-	l.rawOwner = s
-	return l.rawBuf
 }

@@ -2,7 +2,6 @@ package evloop
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"sync/atomic"
 
@@ -40,16 +39,10 @@ type Stream struct {
 	empty    bool     // the last read was short: the socket has no more, so do not ask
 	closed   bool
 
-	// Incoming TLS bytes that crypto/tls has not taken yet. During a turn they
-	// lie in the loop's buffer; what is left after it is copied (stash).
-	raw       []byte
-	recordHdr int     // bytes of the present record's header already handed over
-	hdr       [5]byte // the header itself
-	recordTo  int     // bytes of the present record still to be handed over
-
-	out    []byte // bytes that the socket did not take
-	outPos int    // how many of out have been sent since
-	err    error  // a broken connection: writes are dropped, the next Read returns it
+	out     []byte // bytes that the socket did not take
+	outPos  int    // how many of out have been sent since
+	err     error  // a broken connection: writes are dropped, Read returns it when the bytes are read
+	readErr error  // came together with bytes: the next Read returns it
 }
 
 type interest uint8
@@ -76,38 +69,44 @@ func (s *Stream) Queued() int { return len(s.out) - s.outPos }
 // Read reads what has arrived into p, as much as is there and fits, and
 // returns ErrWouldBlock when nothing is there.
 func (s *Stream) Read(p []byte) (int, error) {
-	if s.err != nil {
-		return 0, s.err
+	if s.readErr != nil {
+		return 0, s.readErr
 	}
+	n, err := s.read(p)
+	switch {
+	case err == nil:
+	case n > 0 && err == ErrWouldBlock:
+		err = nil
+	case n > 0:
+		// The handler may think that a short read was all: it is called again.
+		s.readErr, err = err, nil
+		s.Yield()
+	case err == ErrWouldBlock && s.err != nil:
+		err = s.err
+	}
+	return n, err
+}
+
+func (s *Stream) read(p []byte) (n int, err error) {
 	if s.tls == nil {
 		return s.readSocket(p)
 	}
-	n := 0
-	for n < len(p) {
-		// Exactly one record at a time is handed to crypto/tls, so when the
-		// socket and raw are empty it has nothing either.
-		if n > 0 && s.empty && len(s.raw) == 0 {
-			return n, nil
-		}
-		m, err := s.tls.Read(p[n:])
+	// No poller knows of the bytes that crypto/tls holds: go on until it has
+	// none.
+	for n < len(p) && err == nil {
+		var m int
+		m, err = s.tls.Read(p[n:])
 		n += m
-		if err != nil {
-			if n > 0 && errors.Is(err, ErrWouldBlock) {
-				return n, nil
-			}
-			if n > 0 {
-				s.err = err
-				return n, nil
-			}
-			return 0, err
-		}
 	}
-	return n, nil
+	return n, err
 }
 
 // readSocket is recv(2), without asking again after a short read: poll will
 // say when there is more.
 func (s *Stream) readSocket(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil // recv would answer as at the end of the stream
+	}
 	if s.empty {
 		return 0, ErrWouldBlock
 	}
@@ -126,45 +125,6 @@ func (s *Stream) readSocket(p []byte) (int, error) {
 		default:
 			return 0, err
 		}
-	}
-}
-
-// readRecordPart is the Read of the transport under crypto/tls. It reads the
-// socket in large pieces and hands them on so that crypto/tls never holds more
-// than the one record it is working on: first the header, then the body.
-func (s *Stream) readRecordPart(p []byte) (int, error) {
-	if len(s.raw) == 0 {
-		buf := s.loop.Load().borrow(s)
-		n, err := s.readSocket(buf)
-		if err != nil {
-			return 0, err
-		}
-		s.raw = buf[:n]
-	}
-	if s.recordTo == 0 { // in a header
-		n := copy(p, s.raw[:min(len(s.raw), 5-s.recordHdr)])
-		copy(s.hdr[s.recordHdr:], s.raw[:n])
-		s.recordHdr += n
-		s.raw = s.raw[n:]
-		if s.recordHdr == 5 {
-			s.recordHdr = 0
-			s.recordTo = int(s.hdr[3])<<8 | int(s.hdr[4])
-		}
-		return n, nil
-	}
-	n := copy(p, s.raw[:min(len(s.raw), s.recordTo)])
-	s.recordTo -= n
-	s.raw = s.raw[n:]
-	return n, nil
-}
-
-// stash copies what crypto/tls has not taken out of the loop's buffer, so that
-// another stream can use it.
-func (s *Stream) stash() {
-	if len(s.raw) > 0 {
-		s.raw = append([]byte(nil), s.raw...)
-	} else {
-		s.raw = nil
 	}
 }
 
@@ -280,7 +240,7 @@ func (s *Stream) ResumeRead() {
 		return
 	}
 	s.want(s.interest | wantRead | wantHangup)
-	s.Yield() // crypto/tls or raw may hold bytes that no poller knows of
+	s.Yield() // crypto/tls may hold bytes that no poller knows of
 }
 
 // Unpause is ResumeRead for a handler that goes on to read at once.
@@ -356,7 +316,7 @@ func (s *Stream) Close() {
 		_ = l.poll.del(s.fd)
 	}
 	s.loop.Store(nil)
-	s.raw, s.out, s.outPos = nil, nil, 0
+	s.out, s.outPos = nil, 0
 	streams.set(s.fd, nil)
 	unix.Close(s.fd)
 }

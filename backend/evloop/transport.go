@@ -44,7 +44,7 @@ var ErrWouldBlock net.Error = errWouldBlock{}
 // Read implements net.Conn.
 func (t *Transport) Read(p []byte) (int, error) {
 	if t.stream != nil {
-		return t.stream.readRecordPart(p)
+		return t.stream.readSocket(p)
 	}
 	if t.BeforeRead != nil {
 		t.BeforeRead()
