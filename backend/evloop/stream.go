@@ -3,6 +3,7 @@ package evloop
 import (
 	"crypto/tls"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +20,9 @@ type Handler interface {
 	// the stream: it must take it first, if it still can, or do nothing.
 	Parked(s *Stream, l *Loop)
 	// HungUp: the peer closed its sending side while reading was paused;
-	// with gone, the connection is dead in both directions and the handler
-	// must close the stream. Called once for each pause (gone: until closed).
+	// with gone, the connection is dead in both directions, and what is
+	// written is lost. Bytes that came before can still be read (ResumeRead).
+	// Called once for each pause, and once more if gone comes later.
 	HungUp(s *Stream, gone bool)
 }
 
@@ -35,7 +37,7 @@ type Stream struct {
 
 	interest interest // what the poller has been told
 	paused   bool     // the handler wants no Readable
-	again    bool     // on the loop's list for another turn
+	again    bool     // on the loop's list for another turn; parked: to be put there
 	empty    bool     // the last read was short: the socket has no more, so do not ask
 	closed   bool
 
@@ -51,6 +53,7 @@ const (
 	wantRead interest = 1 << iota
 	wantWrite
 	wantHangup
+	wantGone // always on, until it has come: nothing left to watch for
 )
 
 // Loop returns the loop that the stream is attached to. Any goroutine may
@@ -73,18 +76,19 @@ func (s *Stream) Read(p []byte) (int, error) {
 		return 0, s.readErr
 	}
 	n, err := s.read(p)
-	switch {
-	case err == nil:
-	case n > 0 && err == ErrWouldBlock:
-		err = nil
-	case n > 0:
-		// The handler may think that a short read was all: it is called again.
-		s.readErr, err = err, nil
-		s.Yield()
-	case err == ErrWouldBlock && s.err != nil:
-		err = s.err
+	if n == 0 {
+		if err == ErrWouldBlock && s.err != nil {
+			err = s.err
+		}
+		return 0, err
 	}
-	return n, err
+	if err != nil && err != ErrWouldBlock {
+		s.readErr = err
+	}
+	if s.readErr != nil || s.err != nil {
+		s.Yield() // the handler may think that a short read was all
+	}
+	return n, nil
 }
 
 func (s *Stream) read(p []byte) (n int, err error) {
@@ -186,11 +190,14 @@ func (s *Stream) send(p []byte) {
 			return
 		}
 	}
+	if s.outPos > len(s.out)/2 {
+		s.out, s.outPos = s.out[:copy(s.out, s.out[s.outPos:])], 0
+	}
 	s.out = append(s.out, p...)
 	s.want(s.interest | wantWrite)
 }
 
-// flush sends what is queued; it reports whether the queue is empty now.
+// flush sends what is queued; it reports whether all of it has been sent.
 func (s *Stream) flush() bool {
 	for s.Queued() > 0 {
 		n, err := send(s.fd, s.out[s.outPos:])
@@ -205,7 +212,8 @@ func (s *Stream) flush() bool {
 			return false
 		}
 		s.fail(err)
-		break
+		s.want(s.interest &^ wantWrite)
+		return false
 	}
 	s.out, s.outPos = nil, 0
 	s.want(s.interest &^ wantWrite)
@@ -213,12 +221,14 @@ func (s *Stream) flush() bool {
 }
 
 // fail marks the connection as broken and makes sure that the handler hears of
-// it: by a Readable whose Read returns the error.
+// it: by a Readable whose Read returns the error after the bytes that have
+// arrived, or by HungUp.
 func (s *Stream) fail(err error) {
 	if s.err == nil {
 		s.err = err
 	}
 	s.out, s.outPos = nil, 0
+	s.empty = false // ask once more for what the peer said before
 	s.Yield()
 }
 
@@ -230,7 +240,7 @@ func (s *Stream) PauseRead() { s.paused = true }
 func (s *Stream) Paused() bool { return s.paused }
 
 // ResumeRead undoes PauseRead. Bytes that are already here make the handler's
-// Readable run in the next turn of the loop.
+// Readable run soon, as after Yield.
 func (s *Stream) ResumeRead() {
 	if !s.paused {
 		return
@@ -239,7 +249,7 @@ func (s *Stream) ResumeRead() {
 	if s.closed {
 		return
 	}
-	s.want(s.interest | wantRead | wantHangup)
+	s.want(s.interest | wantRead | wantHangup | wantGone)
 	s.Yield() // crypto/tls may hold bytes that no poller knows of
 }
 
@@ -258,9 +268,9 @@ func (s *Stream) Shutdown() {
 	}
 }
 
-// Yield asks for another Readable in the next turn of the loop, whether or not
-// the socket has news: a handler that stops before ErrWouldBlock, to be fair to
-// others, calls it.
+// Yield asks for another Readable once the loop has handled the events at hand,
+// whether or not the socket has news: a handler that stops before
+// ErrWouldBlock, to be fair to others, calls it.
 func (s *Stream) Yield() {
 	if l := s.loop.Load(); l != nil && !s.again {
 		s.again = true
@@ -274,8 +284,17 @@ func (s *Stream) want(i interest) {
 	if i == s.interest || s.closed || l == nil {
 		return
 	}
+	var err error
+	switch {
+	case i == 0:
+		err = l.poll.del(s.fd)
+	case s.interest == 0:
+		err = l.poll.add(s.fd, i)
+	default:
+		err = l.poll.mod(s.fd, i)
+	}
 	s.interest = i
-	if err := l.poll.mod(s.fd, i); err != nil && s.err == nil {
+	if err != nil && s.err == nil {
 		s.err = err
 		s.Yield()
 	}
@@ -284,24 +303,44 @@ func (s *Stream) want(i interest) {
 // Park gives up ownership: the stream stays with its loop, which watches it and
 // tells Handler.Parked of anything that happens, but touches nothing. Whoever
 // wants it next makes sure to be the only one, and calls Unpark. Park is called
-// outside the stream's own handler calls (Loop.Defer), or before Attach.
-func (s *Stream) Park() { s.parked.Store(true) }
+// outside the stream's own handler calls (Loop.Defer), or before Attach. Bytes
+// that have been read in part are no news: with TLS, read until ErrWouldBlock
+// before.
+func (s *Stream) Park() {
+	if l := s.loop.Load(); l != nil && s.again {
+		// Nobody may look at again while the stream is parked. Unpark makes up
+		// for it.
+		for _, list := range [2][]*Stream{l.againList, l.againRun} {
+			if i := slices.Index(list, s); i >= 0 {
+				list[i] = nil
+			}
+		}
+	}
+	s.parked.Store(true)
+}
 
 // Unpark makes l the loop that owns a parked stream. The goroutine of l calls
-// it.
+// it. After an error the stream is l's to close.
 func (s *Stream) Unpark(l *Loop) error {
-	old := s.loop.Load()
-	if old == nil || old == l {
+	var err error
+	if old := s.loop.Load(); old == nil || old == l {
 		s.parked.Store(false)
-		return nil
+	} else {
+		// In this order, the old loop sees either a parked stream or one that
+		// is not its own, and leaves both alone.
+		s.loop.Store(l)
+		s.parked.Store(false)
+		if s.interest != 0 {
+			_ = old.poll.del(s.fd) // fails only if the descriptor is gone
+			err = l.poll.add(s.fd, s.interest)
+		}
 	}
-	// In this order, the old loop sees either a parked stream or one that is
-	// not its own, and leaves both alone.
-	s.again = false
-	s.loop.Store(l)
-	s.parked.Store(false)
-	_ = old.poll.del(s.fd) // fails only if the descriptor is gone
-	return l.poll.add(s.fd, s.interest)
+	s.empty = false // what happened while it was parked went unseen
+	if s.again {
+		s.again = false
+		s.Yield()
+	}
+	return err
 }
 
 // Close says goodbye (with TLS), gives up what is queued and closes the
