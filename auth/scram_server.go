@@ -81,7 +81,7 @@ func (s *ScramServer) Precompute(ctx context.Context, u *Userlist) {
 			return
 		}
 		if password, ok := secret.Plain(); ok {
-			s.derive(user, password) // an error comes again when the user logs in
+			_, _ = s.derive(user, password) // an error comes again when the user logs in
 		}
 	}
 }

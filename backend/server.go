@@ -49,6 +49,7 @@ type Server struct {
 	tracked     *Tracked
 	statements  *Statements
 	maxPrepared int
+	pool        any // what the server belongs to, for Statements
 
 	Vars        Vars // what the server has reported of the tracked parameters
 	VarsChanged bool // the server has reported a change since this was last cleared
@@ -88,9 +89,19 @@ const maxWhole = 64 << 20
 // its loop.
 const readsPerTurn = 4
 
-// NewServer makes a Server of a fresh login. It belongs to nobody (parked), and
-// parked is called on its loop when something happens to it, until Hold.
-func NewServer(t *Target, l *Login, tr *Tracked, ss *Statements, maxPrepared int, parked func(*evloop.Loop)) (*Server, error) {
+// ServerOptions are what a Server needs besides a connection.
+type ServerOptions struct {
+	Tracked     *Tracked
+	Statements  *Statements
+	MaxPrepared int // max_prepared_statements
+	Pool        any // identifies the servers among which a statement is as good as another
+	// Parked is called on the server's loop when something happens to it while
+	// nobody has it.
+	Parked func(*evloop.Loop)
+}
+
+// NewServer makes a Server of a fresh login. It belongs to nobody (parked).
+func NewServer(t *Target, l *Login, o ServerOptions) (*Server, error) {
 	s := &Server{
 		Target:      t,
 		Addr:        l.Addr,
@@ -99,15 +110,16 @@ func NewServer(t *Target, l *Login, tr *Tracked, ss *Statements, maxPrepared int
 		Key:         l.Key,
 		OverTLS:     l.TLS != nil,
 		ConnectedAt: time.Now(),
-		tracked:     tr,
-		statements:  ss,
-		maxPrepared: maxPrepared,
-		Vars:        make(Vars, len(tr.names)),
-		parked:      parked,
+		tracked:     o.Tracked,
+		statements:  o.Statements,
+		maxPrepared: o.MaxPrepared,
+		pool:        o.Pool,
+		Vars:        make(Vars, len(o.Tracked.names)),
+		parked:      o.Parked,
 		tx:          'I',
 	}
 	for _, p := range l.Params {
-		s.Vars.Set(tr, p.Name, p.Value)
+		s.Vars.Set(o.Tracked, p.Name, p.Value)
 	}
 	var err error
 	if s.Stream, err = l.Transport.Detach(l.TLS); err != nil {
@@ -347,6 +359,7 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 			if e := s.prepared.byStmt[r.stmt]; e != nil {
 				e.confirmed = true
 			}
+			s.statements.accepted(r.stmt, s.pool)
 		}
 	case wire.BindComplete:
 		if kind != wire.Bind {

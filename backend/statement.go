@@ -2,6 +2,7 @@ package backend
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,13 +21,14 @@ type Statement struct {
 	Name  string // what servers know it by
 	parse string // the complete Parse message, with Name
 	refs  int    // guarded by Statements.mu
+	valid []any  // whose servers have accepted it; guarded by Statements.mu
 }
 
 // key is what makes two statements the same: all of the Parse message behind
 // the name. It is the text itself, so no two can be mistaken for each other.
 func (s *Statement) key() string { return s.parse[wire.HeaderLen+len(s.Name)+1:] }
 
-// Statements are the prepared statements of the whole process.
+// Statements are all the prepared statements of the whole process.
 type Statements struct {
 	mu   sync.Mutex // guards the fields below and every Statement.refs
 	byID map[string]*Statement
@@ -39,12 +41,12 @@ func NewStatements() *Statements {
 }
 
 // Acquire returns the statement for the tail of a Parse message (query text,
-// terminator, parameter types). The caller must Release it once.
-func (ss *Statements) Acquire(tail []byte) *Statement {
+// terminator, parameter types), and whether a server of the given pool has
+// accepted it before. The caller must Release it once.
+func (ss *Statements) Acquire(tail []byte, pool any) (s *Statement, valid bool) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	s := ss.byID[string(tail)]
-	if s == nil {
+	if s = ss.byID[string(tail)]; s == nil {
 		ss.next++
 		name := StatementPrefix + strconv.FormatUint(ss.next, 10)
 		var b strings.Builder
@@ -61,7 +63,16 @@ func (ss *Statements) Acquire(tail []byte) *Statement {
 		ss.byID[s.key()] = s
 	}
 	s.refs++
-	return s
+	return s, slices.Contains(s.valid, pool)
+}
+
+// accepted notes that a server of the pool has parsed s.
+func (ss *Statements) accepted(s *Statement, pool any) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if !slices.Contains(s.valid, pool) {
+		s.valid = append(s.valid, pool)
+	}
 }
 
 // Hold takes one more reference.

@@ -30,6 +30,6 @@ type ConsoleOptions struct {
 }
 type Console struct{}
 
-func NewConsole(ConsoleOptions) *Console                  { return &Console{} }
+func NewConsole(ConsoleOptions) *Console                   { return &Console{} }
 func (*Console) Serve(ctx context.Context, l *Login) error { return errors.New("no") }
-func (*Console) Close()                                   {}
+func (*Console) Close()                                    {}

@@ -151,7 +151,8 @@ func (c *client) run(ctx context.Context) error {
 	if err := c.flush(nil); err != nil {
 		return err
 	}
-	return c.acceptor.o.Admit(ctx, &c.login)
+	l := c.login // of its own: a session must not keep this login's configuration alive
+	return c.acceptor.o.Admit(ctx, &l)
 }
 
 // check decides what can be decided before the client has proved who it is.
@@ -251,30 +252,23 @@ func (c *client) end(err error) {
 	}
 	age := int(time.Since(c.login.Since).Seconds())
 	c.log(level, fmt.Sprintf("closing because: %s (age=%ds)", printable(err.Error()), age))
-	if silent {
-		c.hangUp()
-		return
-	}
-	told := clientErrorFor(err)
-	if c.cfg.LogPoolerErrors {
-		c.log(zapcore.WarnLevel, "pooler error: "+printable(told.Message))
-	}
 	c.login.Transport.SetDeadline(time.Now().Add(lingerTime))
-	if c.flush(told.Append(nil)) != nil {
-		return
+	if !silent {
+		told := clientErrorFor(err)
+		if c.cfg.LogPoolerErrors {
+			c.log(zapcore.WarnLevel, "pooler error: "+printable(told.Message))
+		}
+		if c.flush(told.Append(nil)) != nil {
+			return
+		}
 	}
-	c.hangUp()
-	// Closing a socket that holds unread bytes resets the connection, and the
-	// error would be lost with it.
-	_, _ = io.CopyN(io.Discard, c.socket.Conn, lingerBytes)
-}
-
-// hangUp closes the sending side, with TLS as the protocol wants it.
-func (c *client) hangUp() {
 	if c.login.TLS != nil {
 		_ = c.login.TLS.CloseWrite()
 	}
-	_ = c.socket.CloseWrite() // nothing to do about a failure: Close follows
+	// Closing a socket that holds unread bytes resets the connection, and the
+	// error, or an alert of a handshake, would be lost with it.
+	_ = c.socket.CloseWrite()
+	_, _ = io.CopyN(io.Discard, c.socket.Conn, lingerBytes)
 }
 
 // encryption describes the connection for the log.

@@ -177,21 +177,35 @@ func (s *session) parse(n int, m []byte) int {
 		s.fatal(brokenPacket("Parse"))
 		return 0
 	}
-	if !s.need() {
-		return 0
-	}
-	s.asking()
-	s.stats.ClientParses++
 	if old := s.statement[string(name)]; old != nil {
+		if !s.need() {
+			return 0
+		}
+		s.asking()
+		s.stats.ClientParses++
 		s.srv.ParseAgain(&s.w.toServer, old.stmt)
 		return n
 	}
-	p := &preparedName{string(name), s.w.sessions.pools.Statements().Acquire(tail)}
+	stmt, valid := s.w.sessions.pools.Statements().Acquire(tail, s.pool)
+	// A statement that a server of the pool has accepted before will do. Not to
+	// wait for a server now is more than a saving: a program may wait for this
+	// answer before it ends the transactions for which others hold theirs.
+	if s.srv == nil && !valid && !s.need() {
+		s.w.sessions.pools.Statements().Release(stmt)
+		return 0
+	}
+	s.stats.ClientParses++
+	p := &preparedName{string(name), stmt}
 	if s.statement == nil {
 		s.statement = make(map[string]*preparedName)
 	}
 	s.statement[p.name] = p
-	s.srv.Parse(&s.w.toServer, p.stmt, p)
+	if s.srv == nil {
+		s.w.toClient.Add(wire.MsgParseComplete)
+		return n
+	}
+	s.asking()
+	s.srv.Parse(&s.w.toServer, stmt, p)
 	return n
 }
 

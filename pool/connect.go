@@ -90,7 +90,13 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 	}
 	l := &Lease{ID: p.set.nextID.Add(1), Pool: p, home: home, generation: generation}
 	l.care.lease = l
-	s, err := backend.NewServer(target, login, p.set.tracked, p.set.statements, p.set.config().MaxPreparedStatements, l.onIdleEvent)
+	s, err := backend.NewServer(target, login, backend.ServerOptions{
+		Tracked:     p.set.tracked,
+		Statements:  p.set.statements,
+		MaxPrepared: p.set.config().MaxPreparedStatements,
+		Pool:        p,
+		Parked:      l.onIdleEvent,
+	})
 	if err != nil {
 		return nil, err
 	}
