@@ -21,8 +21,8 @@ build: ## Build bin/pgvalet, static and reproducible
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bin/pgvalet ./cmd/pgvalet
 
 .PHONY: demo
-demo: ## Show pgvalet at work on this machine; KEEP=1 leaves it running
-	KEEP="$(KEEP)" go run ./cmd/pgvalet-demo
+demo: build ## Show pgvalet at work on this machine; KEEP=1 leaves it running
+	@KEEP="$(KEEP)" go run ./cmd/pgvalet-demo -pgvalet bin/pgvalet
 
 # -count=1: the cache of go test does not see PostgreSQL come and go.
 .PHONY: test

@@ -2,14 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
 )
 
-// loadPatience bounds the load with its preparation and its logins.
-const loadPatience = duration + 50*time.Second
+// loadPatience bounds the load with its preparation and its logins, which take
+// a second or two on a machine with nothing else to do.
+const loadPatience = duration + time.Minute
 
 // load is work for pgvalet: clients that look up single rows, each as fast as
 // it gets answers.
@@ -35,10 +35,9 @@ type result struct {
 }
 
 // measure runs a load and watches it.
-func (s *stage) measure(ctx context.Context, o options, out io.Writer) (*report, error) {
+func (s *stage) measure(ctx context.Context, load load, out io.Writer) (*report, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, loadPatience, fmt.Errorf("the load did not end within %v", loadPatience))
 	defer cancel()
-	load := findLoad(s.pg.BinDir, o.builtin)
 	start := time.Now()
 	if err := load.prepare(ctx, s.endpoint); err != nil {
 		return nil, causeOf(ctx, fmt.Errorf("%s: %w", load.name, err))
@@ -47,27 +46,22 @@ func (s *stage) measure(ctx context.Context, o options, out io.Writer) (*report,
 
 	w, err := s.startWatch(ctx)
 	if err != nil {
-		return nil, err
+		return nil, causeOf(ctx, err)
 	}
 	step(out, "load", "%s, %d clients over TLS, %d servers, %.0f s\n", load.name, clients, servers, duration.Seconds())
 	res, err := load.run(ctx, s.endpoint, func(p progress) {
 		now := w.current()
-		fmt.Fprintf(out, "%14.0f s %9s transactions/s %5d clients %4d servers\n",
+		fmt.Fprintf(out, "%14.1f s %9s transactions/s %5d clients %4d servers\n",
 			p.elapsed.Seconds(), grouped(int(p.tps)), now.clients, now.servers)
 	})
 	peak, watchErr := w.stop()
-	if err := errors.Join(err, watchErr); err != nil {
+	if err != nil {
 		return nil, causeOf(ctx, fmt.Errorf("%s: %w", load.name, err))
 	}
-	return &report{result: res, peak: peak, rds: s.rds.Stats()}, nil
-}
-
-// causeOf returns why ctx ended, if it has: what failed then failed because of that.
-func causeOf(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
+	if watchErr != nil {
+		return nil, causeOf(ctx, watchErr)
 	}
-	return err
+	return &report{result: res, peak: peak, rds: s.rds.Stats()}, nil
 }
 
 // findLoad chooses pgbench, if it is there and wanted.

@@ -44,14 +44,36 @@ func demo(o options, out io.Writer) error {
 		return err
 	}
 	forgetSettings()
-	ctx, release := signal.NotifyContext(context.Background(),
-		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer release()
-	err = show(ctx, o, binDir, out)
-	if err != nil && ctx.Err() != nil {
-		return errors.New("interrupted")
+	// A write to a closed terminal or pipe must not kill the demo before it has
+	// cleaned up; audience ends it instead.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	return show(ctx, o, binDir, &audience{out: out, gone: cancel})
+}
+
+// causeOf returns why ctx ended, if it has: then that is why there is err.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
 	}
 	return err
+}
+
+// audience calls gone when nobody can read any more.
+type audience struct {
+	out  io.Writer
+	gone func(cause error)
+}
+
+func (a *audience) Write(p []byte) (int, error) {
+	n, err := a.out.Write(p)
+	if err != nil {
+		a.gone(err)
+	}
+	return n, err
 }
 
 // postgresBinaries returns a directory with initdb and postgres, downloaded if

@@ -69,7 +69,7 @@ func (s *stage) startPgvalet(ctx context.Context, program string, out io.Writer)
 		v.kill()
 		return nil, err
 	}
-	step(out, "pgvalet", "%s (%s), process %d, on 127.0.0.1:%d, log %s", program, name, v.cmd.Process.Pid, s.endpoint.port, s.logFile())
+	step(out, "pgvalet", "%s from %s, process %d, on 127.0.0.1:%d", strings.TrimPrefix(name, "pgvalet "), program, v.cmd.Process.Pid, s.endpoint.port)
 	return v, nil
 }
 

@@ -39,18 +39,21 @@ func show(ctx context.Context, o options, binDir string, out io.Writer) (err err
 
 	s, err := setStage(ctx, binDir, dir, out)
 	if err != nil {
-		return err
+		return causeOf(ctx, err)
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 
 	defer func() {
-		if log, logErr := os.ReadFile(s.logFile()); logErr == nil && err != nil && ctx.Err() == nil {
+		if err == nil || errors.Is(err, context.Cause(ctx)) {
+			return
+		}
+		if log, logErr := os.ReadFile(s.logFile()); logErr == nil { // else it was not started
 			fmt.Fprintf(out, "\nThe end of pgvalet's log:\n\n%s\n\n", lastLines(string(log), 20))
 		}
 	}()
 	v, err := s.startPgvalet(ctx, o.pgvalet, out)
 	if err != nil {
-		return err
+		return causeOf(ctx, err)
 	}
 	defer v.kill()
 
@@ -77,12 +80,14 @@ func show(ctx context.Context, o options, binDir string, out io.Writer) (err err
 // act is the demo while everything is up. The error says what was not as
 // promised.
 func (s *stage) act(ctx context.Context, o options, v *pgvalet, out io.Writer) error {
-	if err := s.firstQuery(ctx, out); err != nil {
-		return err
-	}
-	r, err := s.measure(ctx, o, out)
+	r, err := s.perform(ctx, o, out)
 	if err != nil {
-		return err
+		select {
+		case <-v.ended:
+			return v.unexpectedEnd()
+		default:
+			return causeOf(ctx, err)
+		}
 	}
 	fmt.Fprintf(out, "\n%s\n", r)
 	err = r.check()
@@ -96,10 +101,18 @@ func (s *stage) act(ctx context.Context, o options, v *pgvalet, out io.Writer) e
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(out)
+		return err
 	case <-v.ended:
 		return errors.Join(err, v.unexpectedEnd())
 	}
-	return err
+}
+
+// perform sends queries through pgvalet and measures.
+func (s *stage) perform(ctx context.Context, o options, out io.Writer) (*report, error) {
+	if err := s.firstQuery(ctx, out); err != nil {
+		return nil, err
+	}
+	return s.measure(ctx, findLoad(s.pg.BinDir, o.builtin), out)
 }
 
 // firstQuery runs a query through pgvalet and says what came of it.

@@ -18,6 +18,7 @@ import (
 
 // Names in the demo.
 const (
+	rdsHost    = "demo.c0abcdefghij.us-east-1.rds.amazonaws.com"
 	database   = "app"
 	console    = "pgbouncer"
 	clientUser = "demo"     // logs in to pgvalet, and is an admin there
@@ -62,13 +63,14 @@ func setStage(ctx context.Context, binDir, dir string, out io.Writer) (_ *stage,
 	}
 	s.rds, err = backendtest.StartRDS(backendtest.RDSOptions{
 		Network: "unix", Address: s.pg.SocketPath(),
+		Hosts:    []string{rdsHost},
 		IAMUsers: []string{serverUser},
 		Keys:     []backendtest.AccessKey{s.key},
 	})
 	if err != nil {
 		return nil, err
 	}
-	step(out, "RDS stand-in", "%s on 127.0.0.1; TLS and IAM tokens only", s.rds.Endpoint())
+	step(out, "RDS stand-in", "%s (on 127.0.0.1), takes IAM tokens only", s.rds.Endpoint())
 	return s, s.writeFiles()
 }
 
