@@ -22,7 +22,8 @@ build: ## Build bin/pgvalet, static and reproducible
 
 .PHONY: demo
 demo: build ## Show pgvalet at work on this machine; KEEP=1 leaves it running
-	@KEEP="$(KEEP)" go run ./cmd/pgvalet-demo -pgvalet bin/pgvalet
+	@go build -o bin/pgvalet-demo ./cmd/pgvalet-demo
+	@KEEP="$(KEEP)" bin/pgvalet-demo -pgvalet bin/pgvalet
 
 # -count=1: the cache of go test does not see PostgreSQL come and go.
 .PHONY: test

@@ -51,7 +51,7 @@ func (s *stage) measure(ctx context.Context, load load, out io.Writer) (*report,
 	step(out, "load", "%s, %d clients over TLS, %d servers, %.0f s\n", load.name, clients, servers, duration.Seconds())
 	res, err := load.run(ctx, s.endpoint, func(p progress) {
 		now := w.current()
-		fmt.Fprintf(out, "%14.1f s %9s transactions/s %5d clients %4d servers\n",
+		fmt.Fprintf(out, "%14.1f s %9s transactions/s   clients %4d   servers %3d\n",
 			p.elapsed.Seconds(), grouped(int(p.tps)), now.clients, now.servers)
 	})
 	peak, watchErr := w.stop()

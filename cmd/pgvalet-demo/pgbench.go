@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -97,11 +96,12 @@ func readProgress(stderr io.Reader, report func(progress), rest io.Writer) error
 var (
 	pgbenchTransactions = regexp.MustCompile(`(?m)^number of transactions actually processed: (\d+)`)
 	pgbenchFailed       = regexp.MustCompile(`(?m)^number of failed transactions: (\d+)`)
+	pgbenchAborted      = regexp.MustCompile(`(?m)\bclient \d+ .*aborted.*$`)
 	pgbenchTPS          = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 )
 
-// parsePgbench reads the result that pgbench prints, and counts what it
-// complains of on stderr. Not ok means that there is no result.
+// parsePgbench reads the result that pgbench prints, and counts the clients
+// that it complains of on stderr. Not ok means that there is no result.
 func parsePgbench(stdout, stderr string) (_ result, ok bool) {
 	transactions := pgbenchTransactions.FindStringSubmatch(stdout)
 	tps := pgbenchTPS.FindAllStringSubmatch(stdout, -1)
@@ -113,13 +113,10 @@ func parsePgbench(stdout, stderr string) (_ result, ok bool) {
 	if m := pgbenchFailed.FindStringSubmatch(stdout); m != nil {
 		res.errors = int(number(m[1]))
 	}
-	for line := range strings.Lines(stderr) {
-		if strings.Contains(line, "error:") || strings.Contains(line, "aborted in command") {
-			res.errors++
-			if res.firstError == "" {
-				res.firstError = strings.TrimSpace(line)
-			}
-		}
+	aborted := pgbenchAborted.FindAllString(stderr, -1)
+	res.errors += len(aborted)
+	if len(aborted) > 0 {
+		res.firstError = aborted[0]
 	}
 	return res, true
 }

@@ -94,19 +94,24 @@ func (v *pgvalet) ready(ctx context.Context, e endpoint) error {
 		select {
 		case <-tick.C:
 		case <-v.ended:
-			return v.unexpectedEnd()
+			return v.endOr(nil)
 		case <-ctx.Done():
 			return fmt.Errorf("log in to pgvalet: %w", err)
 		}
 	}
 }
 
-// unexpectedEnd is the error for a program that nobody stopped. It must have ended.
-func (v *pgvalet) unexpectedEnd() error {
-	if v.err == nil {
-		return errors.New("pgvalet ended by itself")
+// endOr returns that the program, which nobody stopped, has ended; else err.
+func (v *pgvalet) endOr(err error) error {
+	select {
+	case <-v.ended:
+		if v.err == nil {
+			return errors.New("pgvalet ended by itself")
+		}
+		return fmt.Errorf("pgvalet ended by itself: %w", v.err)
+	default:
+		return err
 	}
-	return fmt.Errorf("pgvalet ended by itself: %w", v.err)
 }
 
 // stop sends SIGTERM, on which pgvalet waits for its clients to leave, and
@@ -114,10 +119,8 @@ func (v *pgvalet) unexpectedEnd() error {
 // not well. With force a client may still be there: a second SIGTERM ends
 // pgvalet at once.
 func (v *pgvalet) stop(force bool) (time.Duration, error) {
-	select {
-	case <-v.ended:
-		return 0, v.unexpectedEnd()
-	default:
+	if err := v.endOr(nil); err != nil {
+		return 0, err
 	}
 	start := time.Now()
 	attempts := 1

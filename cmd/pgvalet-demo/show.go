@@ -82,15 +82,10 @@ func show(ctx context.Context, o options, binDir string, out io.Writer) (err err
 func (s *stage) act(ctx context.Context, o options, v *pgvalet, out io.Writer) error {
 	r, err := s.perform(ctx, o, out)
 	if err != nil {
-		select {
-		case <-v.ended:
-			return v.unexpectedEnd()
-		default:
-			return causeOf(ctx, err)
-		}
+		return v.endOr(causeOf(ctx, err))
 	}
 	fmt.Fprintf(out, "\n%s\n", r)
-	err = r.check()
+	err = v.endOr(r.check())
 	if !o.keep {
 		return err
 	}
@@ -101,10 +96,9 @@ func (s *stage) act(ctx context.Context, o options, v *pgvalet, out io.Writer) e
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(out)
-		return err
 	case <-v.ended:
-		return errors.Join(err, v.unexpectedEnd())
 	}
+	return v.endOr(err)
 }
 
 // perform sends queries through pgvalet and measures.
