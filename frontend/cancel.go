@@ -31,12 +31,13 @@ type cancelKeys struct {
 }
 
 type keyOwner struct {
-	secret  []byte
-	session *session
+	secret    []byte
+	session   *session // nil: a client of the console,
+	interrupt func()   // which is cancelled by this
 }
 
-// add makes up a key for s, with a secret of n bytes.
-func (k *cancelKeys) add(s *session, n int) cancelKey {
+// add makes up a key for o, with a secret of n bytes.
+func (k *cancelKeys) add(o keyOwner, n int) cancelKey {
 	secret := make([]byte, n)
 	rand.Read(secret) // never fails
 	k.mu.Lock()
@@ -48,7 +49,8 @@ func (k *cancelKeys) add(s *session, n int) cancelKey {
 		if _, taken := k.byPID[pid]; pid == 0 || taken {
 			continue
 		}
-		k.byPID[pid] = keyOwner{secret, s}
+		o.secret = secret
+		k.byPID[pid] = o
 		return cancelKey{pid, secret}
 	}
 }
@@ -59,24 +61,26 @@ func (k *cancelKeys) remove(key cancelKey) {
 	delete(k.byPID, key.pid)
 }
 
-// find returns the session that key belongs to, or nil.
-func (k *cancelKeys) find(key cancelKey) *session {
+// find returns whom key belongs to.
+func (k *cancelKeys) find(key cancelKey) (keyOwner, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	o, ok := k.byPID[key.pid]
-	if !ok || subtle.ConstantTimeCompare(o.secret, key.secret) != 1 {
-		return nil
-	}
-	return o.session
+	return o, ok && subtle.ConstantTimeCompare(o.secret, key.secret) == 1
 }
 
 // Cancel stops what the client with this key is waiting for, if it is. It
 // returns when the request has reached the server.
 func (c *Sessions) Cancel(pid uint32, secret []byte) {
-	s := c.keys.find(cancelKey{pid, secret})
-	if s == nil {
+	o, ok := c.keys.find(cancelKey{pid, secret})
+	if !ok {
 		return
 	}
+	if o.interrupt != nil {
+		o.interrupt()
+		return
+	}
+	s := o.session
 	done := make(chan struct{})
 	if s.w.loop.Post(func(any) { s.cancel(func() { close(done) }) }, nil) {
 		<-done

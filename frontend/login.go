@@ -159,7 +159,7 @@ func (c *client) run(ctx context.Context) error {
 func (c *client) check(s *startup) error {
 	l := &c.login
 	l.User, l.database, l.Protocol = s.user, s.database, s.protocol()
-	l.Console = s.database == "pgbouncer" || s.database == "pgvalet"
+	l.Console = isConsole(s.database)
 	c.out = s.negotiate(c.out)
 	if c.cfg.LogConnections {
 		c.log(zapcore.InfoLevel, fmt.Sprintf("login attempt: db=%s user=%s tls=%s replication=no",
@@ -204,6 +204,9 @@ func (c *client) authorize() error {
 	}
 	return nil
 }
+
+// isConsole reports whether a database is the console.
+func isConsole(database string) bool { return database == "pgbouncer" || database == "pgvalet" }
 
 // consoleRights returns what user may do on the console: everything, or only
 // look. Neither means no access.
@@ -271,13 +274,18 @@ func (c *client) end(err error) {
 	_, _ = io.CopyN(io.Discard, c.socket.Conn, lingerBytes)
 }
 
+// tlsName is how the log and the console name an encryption.
+func tlsName(state *tls.ConnectionState) string {
+	return strings.Replace(tls.VersionName(state.Version), " ", "v", 1) + "/" + tls.CipherSuiteName(state.CipherSuite)
+}
+
 // encryption describes the connection for the log.
 func (c *client) encryption() string {
 	if c.login.TLS == nil {
 		return "no"
 	}
 	state := c.login.TLS.ConnectionState()
-	return strings.Replace(tls.VersionName(state.Version), " ", "v", 1) + "/" + tls.CipherSuiteName(state.CipherSuite)
+	return tlsName(&state)
 }
 
 func (c *client) log(level zapcore.Level, message string) {

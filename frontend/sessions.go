@@ -113,7 +113,7 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	if l.Protocol > 3<<16 {
 		secret = longSecret
 	}
-	s.key = c.keys.add(s, secret)
+	s.key = c.keys.add(keyOwner{session: s}, secret)
 
 	if err := l.Write(greeting(welcome, tracked, vars, s.key)); err != nil {
 		c.keys.remove(s.key)
@@ -245,6 +245,19 @@ func (c *Sessions) Kill(database string, err error) {
 			s.fatal(err)
 		}
 	})
+}
+
+// KillClient ends the session that the console shows with this id; it reports
+// whether there is one.
+func (c *Sessions) KillClient(id int) bool {
+	found := false
+	c.each(func(s *session) {
+		if shownID(s.id) == id {
+			found = true
+			s.fatal(errKilled)
+		}
+	})
+	return found
 }
 
 // KillGone ends the sessions whose database the configuration no longer has, or

@@ -34,10 +34,6 @@ func (w *worker) add(s *session) {
 	}
 	if err := w.loop.Attach(s.stream, s); err != nil {
 		s.end(err.Error())
-		return
-	}
-	if s.stream.TLS() != nil {
-		s.stream.Yield() // crypto/tls may have got a request in the record of the password
 	}
 }
 

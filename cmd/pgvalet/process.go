@@ -148,7 +148,7 @@ func (p *process) start(g *generation) error {
 
 func (p *process) admit(ctx context.Context, l *frontend.Login) error {
 	if l.Console {
-		return p.console.Serve(ctx, l)
+		return p.console.Admit(ctx, l)
 	}
 	return p.sessions.Admit(ctx, l)
 }

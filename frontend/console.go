@@ -1,0 +1,203 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+
+	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/pool"
+)
+
+// consoleName is what the console's database, and the user of its pool, are
+// called in its own tables, whatever name a client asked for.
+const consoleName = "pgbouncer"
+
+// imitated is the version of PgBouncer whose console this one is like. Tools
+// decide by it which columns to expect.
+const imitated = "1.25.2"
+
+// ShutdownMode is how much SHUTDOWN waits for.
+type ShutdownMode int
+
+// The modes of SHUTDOWN.
+const (
+	ShutdownNow            ShutdownMode = iota
+	ShutdownWaitForServers              // lend no more servers, end when none is left
+	ShutdownWaitForClients              // accept no more clients, end when none is left
+)
+
+// ConsoleOptions is what a Console needs; every field must be set. The
+// functions are called from many goroutines.
+type ConsoleOptions struct {
+	Config   func() *config.Config
+	Pools    *pool.Pools
+	Sessions *Sessions
+	// Reload reads the configuration again. It logs its error itself.
+	Reload func() error
+	// Shutdown begins to end the process, and returns at once.
+	Shutdown func(mode ShutdownMode)
+	Version  string     // pgvalet's own
+	Logins   func() int // how many logins are in progress
+	Log      *zap.Logger
+}
+
+// Console is the database "pgbouncer": it shows what pgvalet is doing and takes
+// the operator's commands, in PgBouncer's words.
+type Console struct {
+	// Static after NewConsole.
+	o        ConsoleOptions
+	commands []consoleCommand
+	stats    statsKeeper
+	ctx      context.Context // done when Close begins
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup // sessions and the keeper of the stats
+
+	mu       sync.Mutex // guards the fields below, and wg.Add against Close
+	sessions map[*consoleSession]struct{}
+	closed   bool
+	counted  pool.Stats // of the console's own sessions
+}
+
+// NewConsole returns a console, and starts to keep the statistics that it
+// shows. Close must follow.
+func NewConsole(o ConsoleOptions) *Console {
+	c := &Console{o: o, commands: consoleCommands(), sessions: make(map[*consoleSession]struct{})}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.stats.start(time.Now())
+	c.wg.Go(c.keepStats)
+	return c
+}
+
+// Close ends the sessions at once and without a word, as PgBouncer does, and
+// returns when they and the keeper of the statistics are gone. The event loops
+// must still run.
+func (c *Console) Close() {
+	c.mu.Lock()
+	c.closed = true
+	for s := range c.sessions {
+		s.login.Transport.Close()
+	}
+	c.mu.Unlock()
+	c.cancel()
+	c.wg.Wait()
+}
+
+// Admit welcomes a client and serves it from then on, on a goroutine of its
+// own. On error the caller still owns the connection.
+func (c *Console) Admit(_ context.Context, l *Login) error {
+	s := newConsoleSession(c, l)
+	if err := s.welcome(); err != nil {
+		s.forgetKey()
+		return err
+	}
+	if err := l.Transport.SetDeadline(time.Time{}); err != nil {
+		s.forgetKey()
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		s.forgetKey()
+		return errShuttingDown
+	}
+	c.sessions[s] = struct{}{}
+	c.counted.ClientLogins++
+	c.wg.Go(s.run)
+	return nil
+}
+
+// remove takes a session that has ended out of the tables.
+func (c *Console) remove(s *consoleSession) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, s)
+}
+
+// countQuery counts a command for SHOW STATS.
+func (c *Console) countQuery(took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counted.Queries++
+	c.counted.Xacts++
+	c.counted.QueryTime += took
+	c.counted.XactTime += took
+}
+
+// clients returns the state of every client, the console's own among them, in
+// the order of their ids.
+func (c *Console) clients() []ClientInfo {
+	list := c.o.Sessions.Snapshot()
+	c.mu.Lock()
+	for s := range c.sessions {
+		list = append(list, s.info())
+	}
+	c.mu.Unlock()
+	slices.SortFunc(list, func(a, b ClientInfo) int { return int(int64(a.ID - b.ID)) })
+	return list
+}
+
+// killClient ends the client that the tables show with this id.
+func (c *Console) killClient(id int) bool {
+	if c.o.Sessions.KillClient(id) {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := range c.sessions {
+		if shownID(s.login.ID) == id {
+			s.login.Transport.Close()
+			return true
+		}
+	}
+	return false
+}
+
+// shownID is how the tables show an id: it has to fit their column's type.
+func shownID(id uint64) int { return int(id & (1<<31 - 1)) }
+
+// pointer is how the tables show what is an address in PgBouncer.
+func pointer(id uint64) string {
+	if id == 0 {
+		return ""
+	}
+	return "0x" + strconv.FormatUint(id, 16)
+}
+
+// welcome ends the login, with what PgBouncer's console says of itself.
+func (s *consoleSession) welcome() error {
+	n := shortSecret
+	if s.login.Protocol > protocol30 {
+		n = longSecret
+	}
+	s.key = s.console.o.Sessions.keys.add(keyOwner{interrupt: s.interrupt}, n)
+	s.backend.Send(&pgproto3.AuthenticationOk{})
+	for _, p := range [...]Parameter{
+		{"server_version", imitated + "/bouncer"},
+		{"client_encoding", "UTF8"},
+		{"server_encoding", "UTF8"},
+		{"DateStyle", "ISO"},
+		{"TimeZone", "GMT"},
+		{"standard_conforming_strings", "on"},
+		{"is_superuser", "on"},
+	} {
+		s.backend.Send(&pgproto3.ParameterStatus{Name: p.Name, Value: p.Value})
+	}
+	s.backend.Send(&pgproto3.BackendKeyData{ProcessID: s.key.pid, SecretKey: s.key.secret})
+	s.backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	return s.backend.Flush()
+}
+
+func (s *consoleSession) forgetKey() { s.console.o.Sessions.keys.remove(s.key) }
+
+// Why a wait of a session ends early.
+var (
+	errInterrupted = errors.New("cancel request")
+	errClientGone  = errors.New("client unexpected eof")
+)

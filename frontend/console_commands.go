@@ -1,0 +1,235 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pgvalet/pgvalet/pool"
+)
+
+// consoleCommand is one command of the console. The table of them is the source
+// of what the console understands, of SHOW HELP and of docs/console.md.
+type consoleCommand struct {
+	name    string // in upper case; of SHOW with what is shown
+	args    string // as the help writes them; empty: none
+	admin   bool   // only for admin_users
+	fake    bool   // a parameter of PostgreSQL that the console pretends to have
+	help    string // a sentence or more for the reference page
+	columns []column
+	// One of these. rows is for SHOW: it needs nothing of the session.
+	rows func(c *Console) [][]any
+	run  func(s *consoleSession, st *consoleStatement) error
+}
+
+// tag is the command's tag in CommandComplete.
+func (c *consoleCommand) tag() string {
+	tag, _, _ := strings.Cut(c.name, " ")
+	return tag
+}
+
+func consoleCommands() []consoleCommand {
+	list := showCommands()
+	list = append(list, []consoleCommand{
+		{
+			name: "SET", args: "name = value", run: (*consoleSession).setParameter,
+			help: "Accepts the parameters below, without an effect, for drivers that set them unasked. Settings change by the file and `RELOAD` only.",
+		},
+		{
+			name: "RELOAD", admin: true, run: (*consoleSession).reload,
+			help: "Reads the configuration and all files that it names again, as SIGHUP does. With an error everything stays as it was.",
+		},
+		{
+			name: "PAUSE", args: "[db]", admin: true, run: (*consoleSession).pause,
+			help: "Lends no more servers of the database, or of all, closes them as they become free, and returns when the last is closed. " +
+				"Clients stay connected and wait. Cancelling the command resumes what it has paused; a console that disconnects leaves it paused.",
+		},
+		{
+			name: "RESUME", args: "[db]", admin: true, run: (*consoleSession).resume,
+			help: "Undoes `PAUSE` and `KILL`.",
+		},
+		{
+			name: "RECONNECT", args: "[db]", admin: true, run: (*consoleSession).reconnect,
+			help: "Replaces the servers of the database, or all: each is closed as soon as it is free.",
+		},
+		{
+			name: "KILL", args: "[db]", admin: true, run: (*consoleSession).kill,
+			help: "Drops the clients and the servers of the database, or all, at once, and pauses it until `RESUME`.",
+		},
+		{
+			name: "KILL_CLIENT", args: "id", admin: true, run: (*consoleSession).killClient,
+			help: "Drops one client, by its `id` in `SHOW CLIENTS`.",
+		},
+		{
+			name: "SHUTDOWN", args: "[WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]", admin: true, run: (*consoleSession).shutdown,
+			help: "Ends the process: at once; or, lending no more servers, when no server is left; or, accepting no more clients, when no client is left.",
+		},
+	}...)
+	for _, p := range [...]Parameter{
+		{"client_encoding", "UTF-8"},
+		{"default_transaction_isolation", "read committed"},
+		{"standard_conforming_strings", "on"},
+		{"datestyle", "ISO"},
+		{"timezone", "GMT"},
+		{"application_name", ""},
+		{"extra_float_digits", "1"},
+		{"transaction_read_only", "off"},
+	} {
+		list = append(list, consoleCommand{
+			name: "SHOW " + strings.ToUpper(p.Name), fake: true,
+			columns: []column{{p.Name, columnText}},
+			rows:    func(*Console) [][]any { return [][]any{{p.Value}} },
+		})
+	}
+	return list
+}
+
+// failure is an error that the session survives.
+func failure(code, message string) *Error { return &Error{"ERROR", code, message} }
+
+// The errors of the console's commands, in PgBouncer's words.
+var (
+	errAdminNeeded   = failure("42501", "admin access needed")
+	errReload        = failure("F0000", "RELOAD failed, see logs for additional details")
+	errSet           = failure("0A000", "SET failed: settings change by the configuration file and RELOAD only")
+	errClientPointer = failure("22P02", "invalid client pointer supplied")
+	errNoClient      = failure("42704", "client not found")
+	errPaused        = failure("55000", pool.ErrAlreadyPaused.Error())
+	errNotPaused     = failure("55000", pool.ErrNotPaused.Error())
+	errCanceled      = failure("57014", "canceling statement due to user request")
+)
+
+// poolError turns the error of a command about a database into what the client
+// is told.
+func poolError(st *consoleStatement, err error) error {
+	switch {
+	case errors.Is(err, pool.ErrNoSuchDatabase) && isConsole(st.arg):
+		return failure("0A000", fmt.Sprintf("cannot %s admin db: %s", strings.ToLower(st.command.name), st.arg))
+	case errors.Is(err, pool.ErrNoSuchDatabase):
+		return failure("3D000", "no such database: "+printable(st.arg))
+	case errors.Is(err, pool.ErrAlreadyPaused):
+		return errPaused
+	case errors.Is(err, pool.ErrNotPaused) && st.arg != "":
+		return failure("55000", "database "+printable(st.arg)+" is not paused")
+	case errors.Is(err, pool.ErrNotPaused):
+		return errNotPaused
+	}
+	return err
+}
+
+// note writes the command to the log, as PgBouncer does.
+func (s *consoleSession) note(st *consoleStatement) {
+	name := st.command.name
+	if st.arg != "" {
+		name += " '" + printable(st.arg) + "'"
+	}
+	s.log.Info(name + " command issued")
+}
+
+func (s *consoleSession) setParameter(st *consoleStatement) error {
+	if c := s.console.command("SHOW " + strings.ToUpper(st.arg)); c != nil && c.fake {
+		s.notice("SET ignored", "")
+		return nil
+	}
+	if admin, _ := consoleRights(s.console.o.Config(), s.login.User); !admin {
+		return errAdminNeeded
+	}
+	return errSet
+}
+
+func (s *consoleSession) reload(st *consoleStatement) error {
+	s.note(st)
+	if s.console.o.Reload() != nil { // which has logged it
+		return errReload
+	}
+	return nil
+}
+
+func (s *consoleSession) pause(st *consoleStatement) error {
+	s.note(st)
+	pools := s.console.o.Pools
+	err := s.wait(func(ctx context.Context) error { return pools.Pause(ctx, st.arg) })
+	if errors.Is(err, errInterrupted) {
+		if err := pools.Resume(st.arg); err != nil {
+			s.log.Warn("PAUSE was cancelled: " + err.Error()) // somebody else has resumed
+		}
+		return errCanceled
+	}
+	return poolError(st, err)
+}
+
+func (s *consoleSession) resume(st *consoleStatement) error {
+	s.note(st)
+	return poolError(st, s.console.o.Pools.Resume(st.arg))
+}
+
+func (s *consoleSession) reconnect(st *consoleStatement) error {
+	s.note(st)
+	return poolError(st, s.console.o.Pools.Reconnect(st.arg))
+}
+
+func (s *consoleSession) kill(st *consoleStatement) error {
+	s.note(st)
+	if err := s.console.o.Pools.Kill(st.arg); err != nil {
+		return poolError(st, err)
+	}
+	s.console.o.Sessions.Kill(st.arg, errRemoved)
+	return nil
+}
+
+func (s *consoleSession) killClient(st *consoleStatement) error {
+	s.note(st)
+	id, err := strconv.Atoi(st.arg)
+	if err != nil {
+		return errClientPointer
+	}
+	if !s.console.killClient(id) {
+		return errNoClient
+	}
+	return nil
+}
+
+func (s *consoleSession) shutdown(st *consoleStatement) error {
+	mode, ok := map[string]ShutdownMode{
+		"": ShutdownNow, "WAIT_FOR_SERVERS": ShutdownWaitForServers, "WAIT_FOR_CLIENTS": ShutdownWaitForClients,
+	}[strings.ToUpper(st.arg)]
+	if !ok {
+		return invalidCommand(st.text)
+	}
+	s.note(st)
+	s.console.o.Shutdown(mode)
+	if mode != ShutdownNow {
+		return nil
+	}
+	// Whoever asks for it may take the end of the connection for the end of
+	// the process.
+	return s.wait(func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+}
+
+// showHelp answers with a notice, as PgBouncer does.
+func (s *consoleSession) showHelp(*consoleStatement) error {
+	var b strings.Builder
+	var shows []string
+	for i := range s.console.commands {
+		if c := &s.console.commands[i]; c.tag() == "SHOW" && !c.fake {
+			shows = append(shows, strings.TrimPrefix(c.name, "SHOW "))
+		}
+	}
+	const perLine = 6
+	for ; len(shows) > perLine; shows = shows[perLine:] {
+		b.WriteString("\n\tSHOW " + strings.Join(shows[:perLine], "|"))
+	}
+	b.WriteString("\n\tSHOW " + strings.Join(shows, "|"))
+	for i := range s.console.commands {
+		if c := &s.console.commands[i]; c.tag() != "SHOW" {
+			b.WriteString(strings.TrimRight("\n\t"+c.name+" "+c.args, " "))
+		}
+	}
+	s.notice("Console usage", b.String())
+	return nil
+}

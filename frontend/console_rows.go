@@ -1,0 +1,120 @@
+package frontend
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// columnType is the type of a column: its OID in pg_type.
+type columnType uint32
+
+const (
+	columnInt4    columnType = 23
+	columnText    columnType = 25
+	columnNumeric columnType = 1700
+)
+
+// column is one column of a table of the console.
+type column struct {
+	name string
+	typ  columnType
+}
+
+// columnsOf reads a list of columns: "name" is text, "name:i" an int4, "name:n"
+// a numeric.
+func columnsOf(spec string) []column {
+	var list []column
+	for _, word := range strings.Fields(spec) {
+		name, kind, _ := strings.Cut(word, ":")
+		list = append(list, column{name, map[string]columnType{"": columnText, "i": columnInt4, "n": columnNumeric}[kind]})
+	}
+	return list
+}
+
+func (t columnType) String() string {
+	switch t {
+	case columnInt4:
+		return "int4"
+	case columnNumeric:
+		return "numeric"
+	}
+	return "text"
+}
+
+// size is the type's typlen.
+func (t columnType) size() int16 {
+	if t == columnInt4 {
+		return 4
+	}
+	return -1
+}
+
+// rowDescription describes columns; formats may be nil for text.
+func rowDescription(columns []column, formats []int16) *pgproto3.RowDescription {
+	m := &pgproto3.RowDescription{}
+	for i, c := range columns {
+		f := pgproto3.FieldDescription{Name: []byte(c.name), DataTypeOID: uint32(c.typ), DataTypeSize: c.typ.size(), TypeModifier: -1}
+		if formats != nil {
+			f.Format = formats[i]
+		}
+		m.Fields = append(m.Fields, f)
+	}
+	return m
+}
+
+// dataRow encodes a row, whose values are strings, ints, uint64s and nils.
+func dataRow(columns []column, formats []int16, row []any) *pgproto3.DataRow {
+	m := &pgproto3.DataRow{Values: make([][]byte, len(row))}
+	for i, v := range row {
+		m.Values[i] = encodeValue(columns[i].typ, formats != nil && formats[i] == pgproto3.BinaryFormat, v)
+	}
+	return m
+}
+
+// encodeValue returns nil for NULL only.
+func encodeValue(t columnType, inBinary bool, v any) []byte {
+	var n uint64
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case string:
+		return append([]byte{}, v...)
+	case int:
+		n = uint64(max(v, 0)) // there is nothing negative on the console
+	case uint64:
+		n = v
+	}
+	if t == columnInt4 {
+		n = min(n, math.MaxInt32)
+	}
+	switch {
+	case !inBinary || t == columnText:
+		return strconv.AppendUint([]byte{}, n, 10)
+	case t == columnInt4:
+		return binary.BigEndian.AppendUint32(nil, uint32(n))
+	}
+	return appendNumeric(nil, n)
+}
+
+// appendNumeric appends the binary format of a numeric: the number of digits to
+// base 10000, the weight of the first, sign, display scale, and the digits
+// (numeric_send in PostgreSQL's numeric.c).
+func appendNumeric(dst []byte, n uint64) []byte {
+	var digits []uint16
+	for ; n > 0; n /= 10000 {
+		digits = append(digits, uint16(n%10000))
+	}
+	slices.Reverse(digits)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(digits)))
+	dst = binary.BigEndian.AppendUint16(dst, uint16(max(len(digits)-1, 0)))
+	dst = append(dst, 0, 0, 0, 0)
+	for _, d := range digits {
+		dst = binary.BigEndian.AppendUint16(dst, d)
+	}
+	return dst
+}
