@@ -21,8 +21,9 @@ build: ## Build bin/pgvalet, static and reproducible
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bin/pgvalet ./cmd/pgvalet
 
 .PHONY: demo
-demo: ## Show pgvalet at work on this machine; KEEP=1 leaves it running
-	KEEP="$(KEEP)" go run ./cmd/pgvalet-demo
+demo: build ## Show pgvalet at work on this machine; KEEP=1 leaves it running
+	@go build -o bin/pgvalet-demo ./cmd/pgvalet-demo
+	@KEEP="$(KEEP)" bin/pgvalet-demo -pgvalet bin/pgvalet
 
 # -count=1: the cache of go test does not see PostgreSQL come and go.
 .PHONY: test
