@@ -1,9 +1,27 @@
 package frontend
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/pgvalet/pgvalet/backend/backendtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// shared is the PostgreSQL of this package's tests. It offers TLS and does not
+// insist on it.
+var shared backendtest.Shared
+
+func TestMain(m *testing.M) {
+	ca, err := backendtest.NewCA()
+	if err == nil {
+		shared.Options.TLS, err = ca.Issue("localhost", "127.0.0.1")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(shared.Main(m))
+}

@@ -1,0 +1,66 @@
+package frontend
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// TestUnnamedStatement prepares without a name in one transaction and uses that
+// in the next, while another client has used the server. It must get its own
+// statement or an error, never the other's.
+func TestUnnamedStatement(t *testing.T) {
+	m := func(messages ...pgproto3.FrontendMessage) []pgproto3.FrontendMessage { return messages }
+	lines := func(l ...string) []string { return l }
+	mine, theirs := parse("", "select 'mine'"), parse("", "select 'theirs'")
+	const gone = "ERROR 26000…"
+	tests := []struct {
+		name  string
+		first []pgproto3.FrontendMessage
+		want  []string
+		other []pgproto3.FrontendMessage // what the other client does in between
+		then  []pgproto3.FrontendMessage // nil: bind and execute
+		get   []string
+	}{
+		{"prepared alone", m(mine, syncMsg), lines("1", "Z I"), m(theirs, syncMsg), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
+		{"prepared and described", m(mine, describe(""), syncMsg), lines("1", "t", "T", "Z I"), m(theirs, syncMsg), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
+		{"used twice", m(mine, syncMsg, bind(""), execute, syncMsg), lines("1", "Z I", "2", "D mine", "C SELECT 1", "Z I"), m(theirs, syncMsg), nil,
+			lines("2", "D mine", "C SELECT 1", "Z I")},
+		{"used at once and again", m(mine, bind(""), execute, syncMsg), lines("1", "2", "D mine", "C SELECT 1", "Z I"), m(theirs, syncMsg), nil, lines(gone, "Z I")},
+		{"used at once and again, nobody between", m(mine, bind(""), execute, syncMsg), lines("1", "2", "D mine", "C SELECT 1", "Z I"), nil, nil,
+			lines("2", "D mine", "C SELECT 1", "Z I")},
+		{"nobody between", m(mine, syncMsg), lines("1", "Z I"), nil, nil, lines("2", "D mine", "C SELECT 1", "Z I")},
+		{"a simple query between", m(mine, syncMsg), lines("1", "Z I"), m(query("select 1")), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
+		{"closed by the other", m(mine, syncMsg), lines("1", "Z I"), m(closeStatement(""), syncMsg), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
+		{"closed", m(mine, syncMsg, closeStatement(""), syncMsg), lines("1", "Z I", "3", "Z I"), m(theirs, syncMsg), nil, lines(gone, "Z I")},
+		{"refused", m(parse("", "select nonsense"), syncMsg), lines("ERROR 42703…", "Z I"), m(theirs, syncMsg), nil, lines(gone, "Z I")},
+		{"ignored, and so the other's still there", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, bind(""), execute, syncMsg), lines(gone, "Z I", gone, "Z I")},
+		{"ignored, then asked for", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, flush), lines(gone, "Z I")},
+		{"long", m(&pgproto3.Parse{Query: "select 'mine' /*" + strings.Repeat("x", 1<<20) + "*/"}, syncMsg), lines("1", "Z I"), m(theirs, syncMsg), nil,
+			lines("2", "D mine", "C SELECT 1", "Z I")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, "")
+			c, other := r.client(), r.client()
+			c.send(tt.first...)
+			c.want(tt.want...)
+			if tt.other != nil {
+				other.send(tt.other...)
+				other.until("Z")
+			}
+			if tt.then == nil {
+				tt.then = m(bind(""), execute, syncMsg)
+			}
+			c.send(tt.then...)
+			c.want(tt.get...)
+			if strings.HasPrefix(tt.name, "ignored") {
+				c.send(bind(""), execute, syncMsg)
+				c.want(gone, "Z I")
+			}
+			c.query("select 'end'")
+			c.want("T", "D end", "C SELECT 1", "Z I")
+		})
+	}
+}
