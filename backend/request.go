@@ -14,10 +14,11 @@ const (
 
 // request is one message, sent or not, that the server owes an answer to.
 type request struct {
-	kind   byte // wire.Query, Parse, Bind, Describe, Execute, Close, Sync, FunctionCall, CopyDone (and CopyFail)
-	action action
-	stmt   *Statement // Parse and Close: what it is about, nil for unnamed statements and portals
-	undo   any        // the holder's, returned in Holder.Aborted if the request comes to nothing
+	kind    byte // wire.Query, Parse, Bind, Describe, Execute, Close, Sync, FunctionCall, CopyDone (and CopyFail)
+	action  action
+	unnamed bool       // Parse of the unnamed statement
+	stmt    *Statement // Parse and Close: what it is about, nil for unnamed statements and portals
+	undo    any        // the holder's, returned in Holder.Aborted if the request comes to nothing
 }
 
 // requestQueue is a ring of the outstanding requests of one server, oldest

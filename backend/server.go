@@ -72,7 +72,11 @@ type Server struct {
 	leftForward bool // … and whether they go to the holder
 	sendLeft    int  // bytes of the request being carried that are still to be sent
 
-	unnamed uint64 // whose unnamed statement the server holds: a client's number, 0 for nobody's
+	batch uint64 // how many Syncs have been sent: an error takes with it what follows in its own batch
+
+	unnamed        uint64 // whose unnamed statement the server will hold: a client's number, 0 for nobody's
+	unnamedPending int    // how many Parse messages for it are under way
+	unnamedBatch   uint64 // … and the batch of the last one
 }
 
 // errOutOfStep means that a server's replies do not match what it was asked.
@@ -137,10 +141,10 @@ func (s *Server) Hold(h Holder) { s.holder = h }
 func (s *Server) Holder() Holder { return s.holder }
 
 // Clean reports whether the server can go to somebody else: it is idle outside
-// a transaction, owes nothing, reads no COPY and has got no half message.
+// a transaction, owes nothing, reads no COPY and has got every message whole.
 func (s *Server) Clean() bool {
 	return s.tx == 'I' && s.requests.len() == 0 && !s.aborted && !s.copyIn && !s.more &&
-		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && !s.Stream.Closed()
+		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && s.Stream.Queued() == 0 && !s.Stream.Closed()
 }
 
 // TxStatus is the transaction status of the last ReadyForQuery ('I', 'T', 'E'),
@@ -187,10 +191,15 @@ func (s *Server) Close() {
 		s.Stream.Write(wire.MsgTerminate)
 	}
 	s.Stream.Close()
-	for e := s.prepared.newest; e != nil; e = e.older {
-		s.statements.Release(e.stmt)
+	for st := range s.prepared.byStmt {
+		s.statements.Release(st)
 	}
 	s.prepared = prepared{}
+	for i := range s.requests.len() {
+		if r := s.requests.at(i); r.kind == wire.Close && r.undo != nil {
+			s.holder.Closed(r.undo)
+		}
+	}
 	s.requests.clear()
 	s.holder = nil
 }
@@ -269,10 +278,10 @@ func (s *Server) replies(data []byte) ([]byte, error) {
 				break
 			}
 		}
-		if s.requests.len() > 0 && s.requests.at(0).action == fake {
+		if s.requests.len() > 0 && s.silent(s.requests.at(0)) {
 			s.holder.Forward(data[run:pos])
 			run = pos
-			s.answerFakes()
+			s.answerSilent()
 		}
 		typ, n, ok := wire.Header(data[pos:])
 		if !ok {
@@ -305,10 +314,16 @@ func (s *Server) replies(data []byte) ([]byte, error) {
 	return data[pos:], nil
 }
 
-// answerFakes makes up the replies to requests at the head of the queue that
-// were never sent.
-func (s *Server) answerFakes() {
-	for s.requests.len() > 0 && s.requests.at(0).action == fake {
+// silent reports whether the server will say nothing to r when its turn has
+// come: it was never sent, or is the end of a COPY that is over.
+func (s *Server) silent(r *request) bool {
+	return r.action == fake || r.kind == wire.CopyDone && !s.copyIn
+}
+
+// answerSilent takes the silent requests from the head of the queue, and makes
+// up the replies to those that were never sent.
+func (s *Server) answerSilent() {
+	for s.requests.len() > 0 && s.silent(s.requests.at(0)) {
 		switch r := s.requests.pop(); r.kind {
 		case wire.Parse:
 			s.holder.Forward(wire.MsgParseComplete)
@@ -317,7 +332,6 @@ func (s *Server) answerFakes() {
 			s.holder.Closed(r.undo)
 		}
 	}
-	s.dropCopyDone()
 }
 
 // account matches one reply with the oldest request and reports whether the
@@ -361,10 +375,13 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if kind != wire.Parse {
 			return false, errOutOfStep
 		}
-		if r := s.requests.pop(); r.stmt != nil {
-			if e := s.prepared.byStmt[r.stmt]; e != nil {
-				e.confirmed = true
-			}
+		r := s.requests.pop()
+		if r.unnamed {
+			s.unnamedPending--
+		}
+		if r.stmt != nil {
+			s.prepared.byStmt[r.stmt].there = true
+			s.settle(r.stmt)
 			s.statements.accepted(r.stmt, s.pool)
 		}
 	case wire.BindComplete:
@@ -377,7 +394,8 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 			return false, errOutOfStep
 		}
 		if r := s.requests.pop(); r.stmt != nil {
-			s.statements.Release(r.stmt)
+			s.prepared.byStmt[r.stmt].there = false
+			s.settle(r.stmt)
 		}
 	case wire.ParameterDescription:
 		if kind != wire.Describe {
@@ -405,6 +423,9 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 			return false, errOutOfStep
 		}
 		s.beginCopyIn(kind)
+		if ours {
+			s.finish() // whoever asked for it is gone
+		}
 	case wire.CommandComplete:
 		if kind != wire.Execute && kind != wire.Query {
 			return false, errOutOfStep
@@ -430,7 +451,20 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 func (s *Server) endExecute(kind byte) {
 	if kind == wire.Execute {
 		s.requests.pop()
-		s.dropCopyDone()
+	}
+}
+
+// settle notes that a Parse or Close of st has been answered or ignored.
+func (s *Server) settle(st *Statement) {
+	e := s.prepared.byStmt[st]
+	e.pending--
+	switch {
+	case e.pending > 0:
+	case !e.there:
+		s.prepared.remove(e)
+		s.statements.Release(st)
+	case !e.listed: // its Close was ignored
+		s.prepared.list(e)
 	}
 }
 
@@ -443,13 +477,17 @@ func (s *Server) errorResponse(head *request) bool {
 	act := head.action
 	s.copyIn, s.copyDone = false, false
 	if head.extended() {
-		s.aborted = true
-		for s.requests.len() > 0 {
-			if s.requests.at(0).kind == wire.Sync {
-				s.aborted = false
-				break
-			}
-			s.drop(s.requests.pop())
+		n := 0
+		for n < s.requests.len() && s.requests.at(n).kind != wire.Sync {
+			n++
+		}
+		s.aborted = n == s.requests.len()
+		// The newest first, so that the holder can undo one after the other.
+		for i := n - 1; i >= 0; i-- {
+			s.drop(*s.requests.at(i))
+		}
+		for range n {
+			s.requests.pop()
 		}
 	}
 	if act == internal {
@@ -463,18 +501,14 @@ func (s *Server) errorResponse(head *request) bool {
 // refused.
 func (s *Server) drop(r request) {
 	if r.stmt != nil {
-		switch r.kind {
-		case wire.Parse: // it is not there
-			if e := s.prepared.byStmt[r.stmt]; e != nil && !e.confirmed && s.prepared.remove(r.stmt) {
-				s.statements.Release(r.stmt)
-			}
-		case wire.Close: // it is still there
-			if s.prepared.byStmt[r.stmt] == nil {
-				s.prepared.add(r.stmt, true)
-			} else {
-				s.statements.Release(r.stmt)
-			}
+		s.settle(r.stmt)
+	}
+	if r.unnamed {
+		// Whatever was there before is there still: another client's, maybe.
+		if s.unnamedPending--; s.unnamedPending > 0 {
+			return
 		}
+		s.unnamed = 0
 	}
 	if r.undo != nil && s.holder != nil {
 		s.holder.Aborted(r.kind, r.undo)
@@ -527,12 +561,12 @@ func (s *Server) commandComplete(body []byte) {
 	}
 	switch tag, _, _ := wire.CString(body); string(tag) {
 	case "DISCARD ALL", "DEALLOCATE ALL":
-		for e := s.prepared.oldest; e != nil; {
-			next := e.newer
-			if e.confirmed && s.prepared.remove(e.stmt) {
+		for _, e := range s.prepared.byStmt {
+			e.there = false
+			if e.pending == 0 {
+				s.prepared.remove(e)
 				s.statements.Release(e.stmt)
 			}
-			e = next
 		}
 		s.unnamed = 0
 		if s.holder != nil {

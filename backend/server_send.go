@@ -21,6 +21,7 @@ func (s *Server) push(r request) {
 			return // ignored by a server that reads CopyData
 		}
 		s.aborted = false
+		s.batch++
 	case wire.CopyDone, wire.CopyFail:
 		r.kind = wire.CopyDone
 		if s.copyIn {
@@ -45,8 +46,8 @@ func (s *Server) push(r request) {
 	}
 	s.tx = 0
 	s.requests.push(r)
-	if r.action == fake && s.requests.len() == 1 {
-		s.answerFakes()
+	if r.action == fake && s.requests.len() == 1 && s.left == 0 {
+		s.answerSilent()
 	}
 }
 
@@ -54,7 +55,7 @@ func (s *Server) push(r request) {
 // holds the statement already. undo comes back in Holder.Aborted if nothing
 // becomes of it.
 func (s *Server) Parse(g *evloop.Gather, st *Statement, undo any) {
-	if s.prepared.has(st) {
+	if s.prepared.has(st, s.batch) {
 		s.push(request{kind: wire.Parse, action: fake, undo: undo})
 		return
 	}
@@ -71,7 +72,7 @@ func (s *Server) ParseAgain(g *evloop.Gather, st *Statement) {
 
 // Ensure makes the server hold st before a Bind or Describe that needs it.
 func (s *Server) Ensure(g *evloop.Gather, st *Statement) {
-	if !s.prepared.has(st) {
+	if !s.prepared.has(st, s.batch) {
 		s.sendParse(g, st, inject, nil)
 	}
 }
@@ -82,32 +83,39 @@ func (s *Server) sendParse(g *evloop.Gather, st *Statement, act action, undo any
 		s.drop(request{kind: wire.Parse, undo: undo})
 		return
 	}
-	for len(s.prepared.byStmt) >= s.maxPrepared {
-		v := s.prepared.victim()
-		if v == nil {
-			break // all of them are under way; the limit is passed for a moment
-		}
-		s.evict(g, v)
+	e := s.prepared.byStmt[st]
+	if e == nil {
+		s.statements.Hold(st)
+		e = s.prepared.add(st)
+	} else if e.listed || e.pending > 0 && e.batch != s.batch {
+		// What becomes of an earlier batch is not known yet: the statement may
+		// be there or not. PostgreSQL closes in either case.
+		s.close(g, e)
 	}
-	s.statements.Hold(st)
-	s.prepared.add(st, false)
+	for s.prepared.listed >= s.maxPrepared && s.prepared.oldest != nil {
+		s.close(g, s.prepared.oldest)
+	}
+	s.prepared.list(e)
+	e.sent(s.batch)
 	g.AddString(st.parse)
 	s.parses++
 	s.push(request{kind: wire.Parse, action: act, stmt: st, undo: undo})
 }
 
-// evict closes the statement on the server; the request takes over the
-// reference that the server held.
-func (s *Server) evict(g *evloop.Gather, st *Statement) {
-	s.prepared.remove(st)
+// close has the server forget a statement.
+func (s *Server) close(g *evloop.Gather, e *preparedEntry) {
+	if e.listed {
+		s.prepared.unlist(e)
+	}
+	e.sent(s.batch)
 	b := g.Buffer()
 	start := len(b)
 	b = append(b, wire.Close, 0, 0, 0, 0, 'S')
-	b = append(b, st.Name...)
+	b = append(b, e.stmt.Name...)
 	b = append(b, 0)
 	wire.PutLen(b[start:], len(b)-start)
 	g.SetBuffer(b)
-	s.push(request{kind: wire.Close, action: internal, stmt: st})
+	s.push(request{kind: wire.Close, action: internal, stmt: e.stmt})
 }
 
 // CloseLocal answers a client's Close of a statement that the server keeps for
@@ -116,19 +124,37 @@ func (s *Server) CloseLocal(undo any) {
 	s.push(request{kind: wire.Close, action: fake, undo: undo})
 }
 
-// Unnamed returns whose unnamed statement the server holds.
-func (s *Server) Unnamed() uint64 { return s.unnamed }
+// HasUnnamed reports whether the server will hold client id's unnamed statement
+// for what is sent next. It does not while that depends on an earlier batch: if
+// that fails, it is another client's that is there.
+func (s *Server) HasUnnamed(id uint64) bool {
+	return s.unnamed == id && (s.unnamedPending == 0 || s.unnamedBatch == s.batch)
+}
 
-// SetUnnamed notes that the unnamed statement will be client id's.
-func (s *Server) SetUnnamed(id uint64) { s.unnamed = id }
+// ParseUnnamed notes client id's Parse message for the unnamed statement, which
+// is sent as it is. undo comes back in Holder.Aborted if nothing becomes of it,
+// nor of a later one.
+func (s *Server) ParseUnnamed(id uint64, undo any) { s.parseUnnamed(id, forward, undo) }
+
+func (s *Server) parseUnnamed(id uint64, act action, undo any) {
+	s.unnamed, s.unnamedBatch = id, s.batch
+	s.unnamedPending++
+	s.push(request{kind: wire.Parse, action: act, unnamed: true, undo: undo})
+}
+
+// CloseUnnamed notes a Close message for the unnamed statement, which is sent as
+// it is.
+func (s *Server) CloseUnnamed() {
+	s.unnamed = 0
+	s.push(request{kind: wire.Close})
+}
 
 // InjectUnnamed adds a Parse message for the unnamed statement that its client
 // sent in an earlier transaction.
 func (s *Server) InjectUnnamed(g *evloop.Gather, parse []byte, id uint64) {
 	b := g.Buffer()
 	g.SetBuffer(append(b, parse...))
-	s.unnamed = id
-	s.push(request{kind: wire.Parse, action: inject})
+	s.parseUnnamed(id, inject, nil)
 }
 
 // SetVars sends the tracked parameters that differ from want; the replies go to
@@ -149,9 +175,8 @@ func (s *Server) Query(sql string) {
 }
 
 // Abandon takes the server from a holder that is gone: nobody sees the replies
-// to what is outstanding. It sends what brings the server to a ReadyForQuery
-// (the end of a COPY, a Sync), and reports whether the server can get there at
-// all: not with half a message sent.
+// to what is outstanding. It has the server come to a ReadyForQuery, and reports
+// whether it can get there at all: not with half a message sent.
 func (s *Server) Abandon() bool {
 	if s.sendLeft > 0 {
 		return false
@@ -167,6 +192,13 @@ func (s *Server) Abandon() bool {
 		}
 	}
 	s.leftForward = false
+	s.finish()
+	return true
+}
+
+// finish sends what brings the server to a ReadyForQuery: the end of a COPY, a
+// Sync.
+func (s *Server) finish() {
 	var b []byte
 	if s.CopyIn() {
 		b = wire.AppendCopyFail(b, "client disconnected")
@@ -179,5 +211,4 @@ func (s *Server) Abandon() bool {
 	if len(b) > 0 {
 		s.Stream.Write(b)
 	}
-	return true
 }

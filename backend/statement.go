@@ -106,21 +106,45 @@ func ValidParseTail(tail []byte) bool {
 	return ok && len(types) >= 2 && len(types) == 2+4*int(binary.BigEndian.Uint16(types))
 }
 
-// prepared is what one server holds: the statements it has confirmed and those
-// whose Parse is under way, least recently used last.
+// prepared is what one server holds: the statements that it has confirmed and
+// those about which something is under way.
 type prepared struct {
-	byStmt map[*Statement]*preparedEntry
-	newest *preparedEntry
+	byStmt map[*Statement]*preparedEntry // each has a reference to its statement
+	newest *preparedEntry                // the list of those that the server will hold, the least recently used last
 	oldest *preparedEntry
+	listed int // how many are in the list
 }
 
 type preparedEntry struct {
 	stmt         *Statement
-	confirmed    bool
+	there        bool   // as far as the server has answered
+	listed       bool   // it will be there, if the server does all that it has been sent
+	pending      int    // Parse and Close messages without an answer
+	batch        uint64 // of the last of them
 	newer, older *preparedEntry
 }
 
-func (p *prepared) unlink(e *preparedEntry) {
+// sent notes a Parse or Close message.
+func (e *preparedEntry) sent(batch uint64) {
+	e.pending++
+	e.batch = batch
+}
+
+func (p *prepared) list(e *preparedEntry) {
+	e.listed = true
+	p.listed++
+	e.older = p.newest
+	if p.newest != nil {
+		p.newest.newer = e
+	} else {
+		p.oldest = e
+	}
+	p.newest = e
+}
+
+func (p *prepared) unlist(e *preparedEntry) {
+	e.listed = false
+	p.listed--
 	if e.newer != nil {
 		e.newer.older = e.older
 	} else {
@@ -134,55 +158,33 @@ func (p *prepared) unlink(e *preparedEntry) {
 	e.newer, e.older = nil, nil
 }
 
-func (p *prepared) front(e *preparedEntry) {
-	e.older = p.newest
-	if p.newest != nil {
-		p.newest.newer = e
-	} else {
-		p.oldest = e
-	}
-	p.newest = e
-}
-
-// has reports whether the server holds s, or will by the time it has done what
-// it has been sent; it counts as a use.
-func (p *prepared) has(s *Statement) bool {
+// has reports whether a message that is sent next, in the given batch, will
+// find s on the server; it counts as a use. What depends on an earlier batch
+// cannot be relied on: that may fail, and this one not.
+func (p *prepared) has(s *Statement, batch uint64) bool {
 	e := p.byStmt[s]
-	if e == nil {
+	if e == nil || !e.listed || e.pending > 0 && e.batch != batch {
 		return false
 	}
 	if p.newest != e {
-		p.unlink(e)
-		p.front(e)
+		p.unlist(e)
+		p.list(e)
 	}
 	return true
 }
 
-func (p *prepared) add(s *Statement, confirmed bool) {
+func (p *prepared) add(s *Statement) *preparedEntry {
 	if p.byStmt == nil {
 		p.byStmt = make(map[*Statement]*preparedEntry)
 	}
-	e := &preparedEntry{stmt: s, confirmed: confirmed}
+	e := &preparedEntry{stmt: s}
 	p.byStmt[s] = e
-	p.front(e)
+	return e
 }
 
-func (p *prepared) remove(s *Statement) bool {
-	e := p.byStmt[s]
-	if e == nil {
-		return false
+func (p *prepared) remove(e *preparedEntry) {
+	if e.listed {
+		p.unlist(e)
 	}
-	p.unlink(e)
-	delete(p.byStmt, s)
-	return true
-}
-
-// victim returns the least recently used statement that is confirmed.
-func (p *prepared) victim() *Statement {
-	for e := p.oldest; e != nil; e = e.newer {
-		if e.confirmed {
-			return e.stmt
-		}
-	}
-	return nil
+	delete(p.byStmt, e.stmt)
 }

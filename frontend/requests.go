@@ -163,10 +163,11 @@ func (s *session) parse(n int, m []byte) int {
 		}
 		s.asking()
 		s.stats.ClientParses++
-		s.srv.Expect(wire.Parse)
-		if len(name) == 0 {
-			s.srv.SetUnnamed(s.id)
+		if len(name) == 0 && s.sharing() {
 			s.unnamed.parsed(n, m)
+			s.srv.ParseUnnamed(s.id, (*preparedName)(nil))
+		} else {
+			s.srv.Expect(wire.Parse)
 		}
 		return s.begin(n, m)
 	}
@@ -226,6 +227,9 @@ func (s *session) bind(n int, m []byte) int {
 	s.stats.Binds++
 	to, rewrite := s.serverName(name)
 	s.srv.Expect(wire.Bind)
+	if len(name) == 0 {
+		s.unnamed.seen = nil // used at once, most likely for the only time
+	}
 	if !rewrite {
 		return s.begin(n, m)
 	}
@@ -272,7 +276,12 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 		}
 		return s.begin(n, m)
 	}
-	s.srv.Expect(typ)
+	if typ == wire.Close && body[0] == 'S' && len(name) == 0 {
+		s.srv.CloseUnnamed()
+		s.unnamed = unnamedStatement{}
+	} else {
+		s.srv.Expect(typ)
+	}
 	return s.begin(n, m)
 }
 
@@ -317,11 +326,11 @@ func (s *session) serverName(name []byte) (to string, rewrite bool) {
 // unnamedName is serverName for the unnamed statement, of which a server has
 // only one: it may be another client's.
 func (s *session) unnamedName() (to string, rewrite bool) {
-	s.unnamed.used()
-	switch {
-	case !s.sharing() || s.srv.Unnamed() == s.id:
+	if !s.sharing() || s.srv.HasUnnamed(s.id) {
 		return "", false
-	case len(s.unnamed.kept) > 0:
+	}
+	s.unnamed.keep()
+	if len(s.unnamed.kept) > 0 {
 		s.srv.InjectUnnamed(&s.w.toServer, s.unnamed.kept, s.id)
 		return "", false
 	}
@@ -345,6 +354,9 @@ func (s *session) Aborted(kind byte, undo any) {
 	p := undo.(*preparedName)
 	switch {
 	case p == nil:
+		if kind == wire.Parse {
+			s.unnamed = unnamedStatement{}
+		}
 	case kind == wire.Parse && s.statement[p.name] == p:
 		delete(s.statement, p.name)
 		s.w.sessions.pools.Statements().Release(p.stmt)
@@ -397,10 +409,6 @@ func (u *unnamedStatement) carry(p []byte, left int) {
 		u.copying = left > 0
 	}
 }
-
-// used notes that the statement was wanted in the transaction in which it was
-// prepared.
-func (u *unnamedStatement) used() { u.seen = nil }
 
 // keep copies the message, if nothing has used it, before the buffer goes.
 func (u *unnamedStatement) keep() {

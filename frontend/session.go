@@ -323,6 +323,7 @@ func (s *session) Sent() {
 	if st := s.stream; s.state == sessionOpen && st.Paused() {
 		st.ResumeRead()
 	}
+	s.Settle() // it was not clean before
 }
 
 // Lost implements backend.Holder.

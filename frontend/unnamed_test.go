@@ -35,8 +35,10 @@ func TestUnnamedStatement(t *testing.T) {
 		{"closed by the other", m(mine, syncMsg), lines("1", "Z I"), m(closeStatement(""), syncMsg), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
 		{"closed", m(mine, syncMsg, closeStatement(""), syncMsg), lines("1", "Z I", "3", "Z I"), m(theirs, syncMsg), nil, lines(gone, "Z I")},
 		{"refused", m(parse("", "select nonsense"), syncMsg), lines("ERROR 42703…", "Z I"), m(theirs, syncMsg), nil, lines(gone, "Z I")},
-		{"ignored, and so the other's still there", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, bind(""), execute, syncMsg), lines(gone, "Z I", gone, "Z I")},
-		{"ignored, then asked for", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, flush), lines(gone, "Z I")},
+		// PostgreSQL would not know it in the second batch. What matters is that it is not theirs.
+		{"ignored, asked for before that is known", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, bind(""), execute, syncMsg),
+			lines(gone, "Z I", "2", "D mine", "C SELECT 1", "Z I")},
+		{"ignored, so the other's is still there", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, flush), lines(gone, "Z I")},
 		{"long", m(&pgproto3.Parse{Query: "select 'mine' /*" + strings.Repeat("x", 1<<20) + "*/"}, syncMsg), lines("1", "Z I"), m(theirs, syncMsg), nil,
 			lines("2", "D mine", "C SELECT 1", "Z I")},
 	}
@@ -55,7 +57,7 @@ func TestUnnamedStatement(t *testing.T) {
 			}
 			c.send(tt.then...)
 			c.want(tt.get...)
-			if strings.HasPrefix(tt.name, "ignored") {
+			if strings.HasPrefix(tt.name, "ignored, so") {
 				c.send(bind(""), execute, syncMsg)
 				c.want(gone, "Z I")
 			}

@@ -61,7 +61,7 @@ func (c *caretaker) Settle() {
 		q := c.query
 		c.query, c.running = "", true
 		s.Query(q)
-	default:
+	case s.Clean(): // else there is more to read or to be sent
 		c.watching = true
 		s.Stream.Loop().Defer(release, c.lease)
 	}
@@ -101,7 +101,7 @@ func (c *caretaker) Closed(any) {}
 func (c *caretaker) Deallocated() {}
 
 // Sent implements backend.Holder.
-func (c *caretaker) Sent() {}
+func (c *caretaker) Sent() { c.Settle() }
 
 // Lost implements backend.Holder.
 func (c *caretaker) Lost(err error) {
