@@ -130,6 +130,7 @@ func (s *session) skipRequest(typ byte, n int, m []byte) int {
 		s.w.toClient.Add(wire.MsgReadyIdle)
 		s.skip = skipNothing
 	case wire.Terminate:
+		s.flush()
 		s.end("client close request")
 		return 0
 	}
