@@ -279,5 +279,6 @@ func (c *Sessions) Close() {
 				w.list[len(w.list)-1].end("shutdown")
 			}
 		})
+		w.loop.Call(func() {}) // their servers have been given back by then
 	}
 }

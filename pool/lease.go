@@ -62,6 +62,7 @@ func (l *Lease) Release(loop *evloop.Loop) {
 	}
 	p := l.Pool
 	s.Hold(nil)
+	s.Stream.ResumeRead() // the last holder may have been slow
 	p.mu.Lock()
 	l.client, l.deadline = 0, time.Time{}
 	if l.cancels > 0 {
@@ -180,7 +181,9 @@ func (l *Lease) Cancel(done func()) {
 		waiting := l.cancels == 0 && l.state == stateBeingCanceled
 		p.mu.Unlock()
 		if waiting {
-			s.Stream.Loop().Post(canceled, l)
+			if loop := s.Stream.Loop(); loop != nil { // else it is lost, which is noted elsewhere
+				loop.Post(canceled, l)
+			}
 		}
 	})
 }
