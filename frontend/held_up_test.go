@@ -11,20 +11,21 @@ import (
 // lock takes an advisory lock past the pooler, until the function is called.
 func lock(t testing.TB, key string) (unlock func()) {
 	t.Helper()
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+	t.Cleanup(cancel)
 	pg := shared.Postgres(t)
 	conn, err := pg.Connect(ctx, "postgres", pg.Superuser)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close(ctx) })
+	t.Cleanup(func() { conn.Close(context.Background()) })
 	if _, err := conn.Exec(ctx, "select pg_advisory_lock("+key+")", pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
-	return func() { conn.Close(ctx) }
+	return func() { conn.Close(context.Background()) }
 }
 
-// awaitStuck waits until a backend waits for an advisory lock.
+// awaitLockWait waits until a backend waits for an advisory lock.
 func (r *rig) awaitLockWait(key string) {
 	r.t.Helper()
 	pg := shared.Postgres(r.t)

@@ -92,6 +92,10 @@ func (s *session) Readable(st *evloop.Stream) {
 			st.PauseRead()
 			return
 		}
+		if s.srv == nil && st.Queued() > 0 {
+			st.PauseRead() // it gets no more before it takes what it has got: until Writable
+			return
+		}
 		kept := s.in.Len()
 		data, err := s.in.Fill(st)
 		if err != nil {
@@ -162,10 +166,13 @@ func (s *session) discard() {
 
 // Writable implements evloop.Handler: the client has taken everything.
 func (s *session) Writable(*evloop.Stream) {
-	if s.state == sessionLingering {
+	switch {
+	case s.state == sessionLingering:
 		s.stream.Shutdown()
-	} else if s.srv != nil {
+	case s.srv != nil:
 		s.srv.Stream.ResumeRead()
+	case s.state == sessionOpen:
+		s.stream.ResumeRead()
 	}
 }
 
@@ -312,7 +319,6 @@ func synced(arg any) {
 func (s *session) giveBack() {
 	l := s.lease
 	s.stats.ServerParses += s.srv.TakeParses()
-	s.srv.Stream.ResumeRead()
 	s.srv.Hold(nil)
 	s.lease, s.srv = nil, nil
 	s.w.loop.Defer(s.w.returnLease, l)
