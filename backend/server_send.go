@@ -197,14 +197,27 @@ func (s *Server) Abandon() bool {
 }
 
 // finish sends what brings the server to a ReadyForQuery: the end of a COPY, a
-// Sync.
+// Sync. A batch that has not been ended by its sender must come to nothing, but
+// a Sync commits it: an error goes before.
 func (s *Server) finish() {
+	copying, ended := s.CopyIn(), s.tx != 0
+	if n := s.requests.len(); n > 0 && !copying {
+		switch s.requests.at(n - 1).kind {
+		case wire.Sync, wire.Query, wire.FunctionCall:
+			ended = true
+		}
+	}
+	ended = ended && !s.aborted
 	var b []byte
-	if s.CopyIn() {
+	switch {
+	case copying:
 		b = wire.AppendCopyFail(b, "client disconnected")
 		s.push(request{kind: wire.CopyFail, action: internal})
+	case !ended && !s.aborted:
+		b = append(b, msgBindNothing...)
+		s.push(request{kind: wire.Bind, action: internal})
 	}
-	if n := s.requests.len(); s.aborted || s.tx == 0 && (n == 0 || s.requests.at(n-1).kind != wire.Sync && s.requests.at(n-1).kind != wire.Query && s.requests.at(n-1).kind != wire.FunctionCall) {
+	if !ended {
 		b = append(b, wire.MsgSync...)
 		s.push(request{kind: wire.Sync, action: internal})
 	}
@@ -212,3 +225,7 @@ func (s *Server) finish() {
 		s.Stream.Write(b)
 	}
 }
+
+// msgBindNothing is a Bind of a statement that does not exist: its name tells
+// whoever reads the server's log why.
+var msgBindNothing = []byte("B\x00\x00\x00\x1f\x00client disconnected\x00\x00\x00\x00\x00\x00\x00")
