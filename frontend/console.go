@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -79,11 +80,11 @@ func NewConsole(o ConsoleOptions) *Console {
 func (c *Console) Close() {
 	c.mu.Lock()
 	c.closed = true
+	c.cancel() // first: it is why they end
 	for s := range c.sessions {
 		s.login.Transport.Close()
 	}
 	c.mu.Unlock()
-	c.cancel()
 	c.wg.Wait()
 }
 
@@ -131,7 +132,7 @@ func (c *Console) clients() []ClientInfo {
 		list = append(list, s.info())
 	}
 	c.mu.Unlock()
-	slices.SortFunc(list, func(a, b ClientInfo) int { return int(int64(a.ID - b.ID)) })
+	slices.SortFunc(list, func(a, b ClientInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 

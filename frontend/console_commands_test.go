@@ -329,10 +329,13 @@ func TestConsoleKill(t *testing.T) {
 func TestConsolePauseLosesItsClient(t *testing.T) {
 	eachWay(t, func(t *testing.T, prepare func(*fixture)) {
 		f, _ := startBusy(t, prepare)
-		conn := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
-		done := f.pausing(t, conn)
-		conn.PgConn().Conn().Close()
-		<-done
+		front, conn := f.raw(t) // pgx would send a cancel request when it has lost its connection
+		front.Send(&pgproto3.Query{String: "PAUSE"})
+		if err := front.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		f.paused(t)
+		conn.Close()
 		other := f.open(t, "watcher", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
 		for give := time.Now().Add(testTimeout); strings.Contains(must(t, other, "SHOW CLIENTS"), "C|root|"); {
 			if time.Now().After(give) {
@@ -349,7 +352,7 @@ func TestConsolePauseLosesItsClient(t *testing.T) {
 func TestConsoleAnswersAfterTheWait(t *testing.T) {
 	eachWay(t, func(t *testing.T, prepare func(*fixture)) {
 		f, _ := startBusy(t, prepare)
-		front := f.raw(t)
+		front, _ := f.raw(t)
 		for _, sql := range []string{"PAUSE", "SHOW NOTHING", strings.Repeat(" ", 3000)} {
 			front.Send(&pgproto3.Query{String: sql})
 			if err := front.Flush(); err != nil {

@@ -3,6 +3,7 @@ package frontend
 import (
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 )
 
 // raw connects to the console as root and returns the bare protocol.
-func (f *consoleFixture) raw(t testing.TB) *pgproto3.Frontend {
+func (f *consoleFixture) raw(t testing.TB) (*pgproto3.Frontend, net.Conn) {
 	t.Helper()
 	conn, err := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol).PgConn().Hijack()
 	if err != nil {
@@ -21,7 +22,7 @@ func (f *consoleFixture) raw(t testing.TB) *pgproto3.Frontend {
 	}
 	t.Cleanup(func() { conn.Conn.Close() })
 	conn.Conn.SetDeadline(time.Now().Add(testTimeout))
-	return pgproto3.NewFrontend(conn.Conn, conn.Conn)
+	return pgproto3.NewFrontend(conn.Conn, conn.Conn), conn.Conn
 }
 
 // replies reads n messages, fewer if the connection ends.
@@ -160,7 +161,7 @@ func TestConsoleExtendedProtocol(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			front := f.raw(t)
+			front, _ := f.raw(t)
 			for _, m := range tt.send {
 				front.Send(m)
 			}
@@ -176,7 +177,7 @@ func TestConsoleExtendedProtocol(t *testing.T) {
 
 func TestConsoleBoundsStatements(t *testing.T) {
 	f := startConsole(t, consoleConfig(t, noServer))
-	front := f.raw(t)
+	front, _ := f.raw(t)
 	for i := range maxConsoleStatements + 1 {
 		front.Send(&pgproto3.Parse{Name: fmt.Sprint(i), Query: "SHOW STATE"})
 	}

@@ -91,9 +91,9 @@ func (s *consoleSession) run() {
 	}
 	why := s.farewell(err)
 	keys.remove(key)
-	s.console.remove(s)
 	s.login.Conn().Close()
 	s.login.Release()
+	s.console.remove(s)
 	if s.console.o.Config().LogDisconnections {
 		s.log.Info("closing because: " + why + " (age=" + strconv.Itoa(int(time.Since(s.login.Since).Seconds())) + "s)")
 	}
