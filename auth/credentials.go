@@ -56,8 +56,11 @@ func (s *TokenSource) retrieve(region string) (generationCredentials, error) {
 	now, noRetrieval := s.now(), s.noRetrieval
 	s.mu.Unlock()
 
-	lastErr := checkCredentials(last.Credentials, now)
-	if lastErr == nil && (now.Before(noRetrieval) || checkCredentials(last.Credentials, now.Add(renewBefore)) == nil) {
+	wanted := now.Add(renewBefore)
+	if now.Before(noRetrieval) {
+		wanted = now
+	}
+	if checkCredentials(last.Credentials, wanted) == nil {
 		return last, nil
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, signingTimeout)
@@ -69,27 +72,27 @@ func (s *TokenSource) retrieve(region string) (generationCredentials, error) {
 	}
 
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.provider = provider
 	if s.generation == last.generation {
 		s.noRetrieval = now.Add(refreshPause)
-	}
-	if err != nil {
-		if checkCredentials(last.Credentials, now) != nil {
-			return generationCredentials{}, err
+		if err == nil {
+			s.last = creds
 		}
+	}
+	s.mu.Unlock()
+	switch {
+	case err == nil:
+		if creds.AccessKeyID != last.AccessKeyID {
+			s.log.Info("aws credentials", zap.String("source", creds.Source),
+				zap.String("access key", "…"+creds.AccessKeyID[max(0, len(creds.AccessKeyID)-4):]),
+				zap.Bool("can expire", creds.CanExpire), zap.Time("expires", creds.Expires))
+		}
+		return generationCredentials{creds, last.generation}, nil
+	case checkCredentials(last.Credentials, now) == nil:
 		s.log.Warn("aws credentials not renewed; the last ones still serve", zap.Error(err), zap.Time("until", last.Expires))
 		return last, nil
 	}
-	if creds.AccessKeyID != s.last.AccessKeyID {
-		s.log.Info("aws credentials", zap.String("source", creds.Source),
-			zap.String("access key", "…"+creds.AccessKeyID[max(0, len(creds.AccessKeyID)-4):]),
-			zap.Bool("can expire", creds.CanExpire), zap.Time("expires", creds.Expires))
-	}
-	if s.generation == last.generation {
-		s.last = creds
-	}
-	return generationCredentials{creds, last.generation}, nil
+	return generationCredentials{}, err
 }
 
 // ask gets credentials from provider, which is the default chain if nil, and

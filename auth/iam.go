@@ -23,8 +23,9 @@ const (
 	// servingMargin is the last part of a token's life in which it is not
 	// handed out, so that it is still valid when it reaches RDS.
 	servingMargin = 30 * time.Second
-	// signingTimeout bounds one signing with all that AWS may do in it; the
-	// metadata service gives up after 5 s, a container's after 7.
+	// signingTimeout bounds one signing with all that AWS may do in it; the SDK
+	// gives up on the EC2 metadata service after 5 s, and on a container's
+	// endpoint that hangs after some 10.
 	signingTimeout = 15 * time.Second
 	// A failed signing is not tried again for errorPause, nor, while the last
 	// token lives, for up to refreshPause.
@@ -304,7 +305,7 @@ func (s *TokenSource) Invalidate(k TokenKey, t Token) {
 	if e == nil || t.v == nil || e.token.v != t.v {
 		return
 	}
-	e.token = Token{}
+	e.token, e.noSigning = Token{}, time.Time{}
 	if t.v.generation == s.generation {
 		s.generation++
 		s.last, s.noRetrieval = aws.Credentials{}, time.Time{}

@@ -1,9 +1,6 @@
 package auth
 
-import (
-	"fmt"
-	"io"
-)
+import "fmt"
 
 const redactedText = "[redacted]"
 
@@ -12,7 +9,7 @@ type redacted struct{}
 
 // Format implements fmt.Formatter, which comes before every other interface
 // that fmt knows.
-func (redacted) Format(f fmt.State, _ rune) { io.WriteString(f, redactedText) }
+func (redacted) Format(f fmt.State, _ rune) { fmt.Fprint(f, redactedText) }
 
 func (redacted) String() string { return redactedText }
 

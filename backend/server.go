@@ -67,6 +67,7 @@ type Server struct {
 	copyDone bool // … and its end has been sent
 	failed   bool // a request of our own was answered with an error
 
+	more        bool // the last read filled its buffer: there may be replies that nobody has seen
 	left        int  // bytes of the reply being carried that are still to come
 	leftForward bool // … and whether they go to the holder
 	sendLeft    int  // bytes of the request being carried that are still to be sent
@@ -138,7 +139,7 @@ func (s *Server) Holder() Holder { return s.holder }
 // Clean reports whether the server can go to somebody else: it is idle outside
 // a transaction, owes nothing, reads no COPY and has got no half message.
 func (s *Server) Clean() bool {
-	return s.tx == 'I' && s.requests.len() == 0 && !s.aborted && !s.copyIn &&
+	return s.tx == 'I' && s.requests.len() == 0 && !s.aborted && !s.copyIn && !s.more &&
 		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && !s.Stream.Closed()
 }
 
@@ -198,7 +199,11 @@ func (s *Server) Close() {
 func (s *Server) Readable(st *evloop.Stream) {
 	for range readsPerTurn {
 		data, err := s.in.Fill(st)
-		if err == evloop.ErrWouldBlock {
+		if errors.Is(err, evloop.ErrWouldBlock) {
+			if s.more {
+				s.more = false
+				s.holder.Settle()
+			}
 			return
 		}
 		if err != nil {
@@ -210,6 +215,7 @@ func (s *Server) Readable(st *evloop.Stream) {
 			s.lost(err)
 			return
 		}
+		s.more = len(data) == cap(data)
 		s.in.Keep(rest, false)
 		s.holder.Settle()
 		if st.Closed() || st.Paused() || s.holder == nil {

@@ -170,7 +170,7 @@ func FuzzLoad(f *testing.F) {
 			c.Rows()
 			return
 		}
-		for _, line := range strings.Split(err.Error(), "\n") {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
 			if !strings.HasPrefix(line, "fuzz.toml:") {
 				t.Errorf("%q does not name the file", line)
 			}

@@ -10,7 +10,7 @@
 //
 // Every Stream belongs to the goroutine of the loop it is attached to; its
 // methods are called there and nowhere else, except where they say so. A
-// Stream that nobody uses may be taken over by another loop (MoveTo); the
+// Stream that nobody uses may be taken over by another loop (Park, Unpark); the
 // caller brings the mutual exclusion.
 //
 // # Buffers

@@ -1,6 +1,7 @@
 package evloop
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -34,8 +35,6 @@ type Loop struct {
 	// Owned by Run.
 	now       time.Time
 	scratch   []byte  // for handlers: what Stream.Read reads into
-	rawBuf    []byte  // TLS records as they come from a socket
-	rawOwner  *Stream // whose raw lies in rawBuf
 	sealed    []byte  // TLS records on their way to a socket
 	writer    *Stream // whose Write is filling sealed
 	againList []*Stream
@@ -62,7 +61,6 @@ func New(id int, sweep func(now time.Time) bool) (*Loop, error) {
 		sweep:   sweep,
 		now:     time.Now(),
 		scratch: make([]byte, bufferSize),
-		rawBuf:  make([]byte, bufferSize),
 		done:    make(chan struct{}),
 	}
 	if err := l.poll.open(); err != nil {
@@ -87,17 +85,41 @@ func (l *Loop) Arm() {
 }
 
 // Attach gives a detached stream to the loop. Any goroutine may call it; from
-// then on the stream belongs to the loop.
+// then on the stream belongs to the loop. On error it is still the caller's.
 func (l *Loop) Attach(s *Stream, h Handler) error {
-	s.handler = h
-	s.interest = wantRead | wantHangup
-	s.loop.Store(l)
-	streams.set(s.fd, s)
-	if err := l.poll.add(s.fd, s.interest); err != nil {
-		s.loop.Store(nil)
-		streams.set(s.fd, nil)
+	due := s.again && !s.parked.Load() // else Unpark sees to it
+	if due {
+		s.again = false
+	}
+	if err := l.attach(s, h); err != nil {
 		return fmt.Errorf("attach to event loop: %w", err)
 	}
+	if due {
+		l.Post(func(any) {
+			if !s.parked.Load() && s.loop.Load() == l {
+				s.Yield()
+			}
+		}, nil)
+	}
+	return nil
+}
+
+func (l *Loop) attach(s *Stream, h Handler) error {
+	l.mu.Lock() // the poller must not be closed meanwhile
+	defer l.mu.Unlock()
+	if l.closed {
+		return errors.New("it has stopped")
+	}
+	s.handler = h
+	s.interest = wantRead | wantHangup | wantGone
+	s.loop.Store(l)
+	if err := l.poll.add(s.fd, s.interest); err != nil {
+		s.loop.Store(nil)
+		return err
+	}
+	// Last: an event of the descriptor's previous owner may be on its way, and
+	// whoever finds the stream owns it.
+	streams.set(s.fd, s)
 	return nil
 }
 
@@ -110,12 +132,11 @@ func (l *Loop) Post(fn func(any), arg any) bool {
 		return false
 	}
 	l.mailbox = append(l.mailbox, task{fn, arg})
-	wake := !l.woken
-	l.woken = true
-	l.mu.Unlock()
-	if wake {
-		l.poll.wake()
+	if !l.woken {
+		l.woken = true
+		l.poll.wake() // under the lock: the poller is not closed meanwhile
 	}
+	l.mu.Unlock()
 	return true
 }
 
@@ -150,7 +171,11 @@ func (l *Loop) Call(fn func()) bool {
 // Streams still attached are not closed.
 func (l *Loop) Stop() {
 	l.stopped.Store(true)
-	l.poll.wake()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.poll.wake()
+	}
 }
 
 // Run drives the loop until Stop.
@@ -158,7 +183,7 @@ func (l *Loop) Run() error {
 	defer close(l.done)
 	defer l.poll.close()
 	defer l.runMailbox(true)
-	var ev [256]event
+	var ev [maxEvents]event
 	for !l.stopped.Load() {
 		n, err := l.poll.wait(ev[:], l.timeout())
 		if err != nil {
@@ -172,8 +197,10 @@ func (l *Loop) Run() error {
 		l.runMailbox(false)
 		l.runDeferred()
 		if l.armed && !l.now.Before(l.nextSweep) {
-			l.armed = l.sweep != nil && l.sweep(l.now)
-			l.nextSweep = l.now.Add(SweepInterval)
+			l.armed = false // sweep itself may Arm
+			if l.sweep != nil && l.sweep(l.now) {
+				l.Arm()
+			}
 			l.runDeferred()
 		}
 	}
@@ -208,39 +235,38 @@ func (l *Loop) handle(e *event) {
 	if s.loop.Load() != l {
 		return // moved to another loop since the poller looked
 	}
-	if e.what&evWrite != 0 && s.Queued() > 0 && s.flush() && !s.closed {
+	if e.what&evWrite != 0 && s.Queued() > 0 && s.flush() {
 		s.handler.Writable(s)
 		l.runDeferred()
+		if s.parked.Load() || s.loop.Load() != l {
+			return
+		}
 	}
-	if s.loop.Load() != l || e.what&^evWrite == 0 {
+	if e.what&^evWrite == 0 {
 		return
 	}
 	s.empty = false
 	if !s.paused {
-		l.readable(s)
+		if !s.again { // else it has its turn in runAgain
+			s.handler.Readable(s)
+			l.runDeferred()
+		}
 		return
 	}
 	gone := e.what&evGone != 0
 	hup := e.what&evHangup != 0
-	i := s.interest &^ wantRead
-	if hup {
-		i &^= wantHangup
+	switch i := s.interest &^ wantRead; {
+	case gone:
+		s.want(0) // no poller can be told to keep silent about it
+	case hup || i == s.interest:
+		s.want(i &^ wantHangup)
+	default:
+		s.want(i)
 	}
-	s.want(i)
 	if gone || hup {
 		s.handler.HungUp(s, gone)
 		l.runDeferred()
 	}
-}
-
-// readable calls the handler and looks after what it leaves.
-func (l *Loop) readable(s *Stream) {
-	s.handler.Readable(s)
-	if l.rawOwner == s {
-		s.stash()
-		l.rawOwner = nil
-	}
-	l.runDeferred()
 }
 
 func (l *Loop) runAgain() {
@@ -250,17 +276,18 @@ func (l *Loop) runAgain() {
 	l.againRun, l.againList = l.againList, l.againRun[:0]
 	for i, s := range l.againRun {
 		l.againRun[i] = nil
-		if s.parked.Load() || s.loop.Load() != l || !s.again {
+		if s == nil || s.parked.Load() || s.loop.Load() != l {
 			continue
 		}
 		s.again = false
-		if s.err != nil && s.paused {
+		switch {
+		case !s.paused:
+			s.handler.Readable(s)
+		case s.err != nil:
+			s.want(0)
 			s.handler.HungUp(s, true)
-			l.runDeferred()
-		} else if !s.paused {
-			s.empty = false
-			l.readable(s)
 		}
+		l.runDeferred()
 	}
 }
 
@@ -274,43 +301,24 @@ func (l *Loop) runDeferred() {
 	l.deferred = l.deferred[:0]
 }
 
+// runMailbox runs what was posted until now: mail that breeds mail must not
+// starve sockets. After the last time nothing can be posted.
 func (l *Loop) runMailbox(last bool) {
 	l.mu.Lock()
-	for {
-		if len(l.mailbox) == 0 {
-			l.woken = false
-			l.closed = l.closed || last
-			l.mu.Unlock()
-			return
-		}
-		mail := l.mailbox
-		l.mailbox = l.spare[:0]
-		l.mu.Unlock()
-		for i, t := range mail {
-			mail[i] = task{}
-			t.fn(t.arg)
-			l.runDeferred()
-		}
-		l.mu.Lock()
-		l.spare = mail[:0]
-		if !last {
-			// One batch a turn: mail that breeds mail must not starve sockets.
-			// Whatever came meanwhile has seen woken and sent no wake-up.
-			if len(l.mailbox) > 0 {
-				l.mu.Unlock()
-				l.poll.wake()
-				return
-			}
-		}
+	l.closed = last
+	mail := l.mailbox
+	l.mailbox = l.spare[:0]
+	l.mu.Unlock()
+	for i, t := range mail {
+		mail[i] = task{}
+		t.fn(t.arg)
+		l.runDeferred()
 	}
-}
-
-// borrow lends the loop's buffer for TLS records to s until another stream
-// wants it.
-func (l *Loop) borrow(s *Stream) []byte {
-	if l.rawOwner != nil && l.rawOwner != s {
-		l.rawOwner.stash()
+	l.mu.Lock()
+	l.spare = mail[:0]
+	l.woken = len(l.mailbox) > 0
+	if l.woken {
+		l.poll.wake() // whoever posted meanwhile may have seen woken, and sent none
 	}
-	l.rawOwner = s
-	return l.rawBuf
+	l.mu.Unlock()
 }

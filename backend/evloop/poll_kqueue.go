@@ -134,6 +134,9 @@ func (p *poller) wait(ev []event, timeout time.Duration) (int, error) {
 			e.what = evRead
 			if k.Flags&unix.EV_EOF != 0 {
 				e.what |= evHangup
+				if k.Fflags != 0 { // the socket's error: reset, timed out
+					e.what |= evGone
+				}
 			}
 		case unix.EVFILT_WRITE:
 			e.what = evWrite

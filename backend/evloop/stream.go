@@ -2,8 +2,8 @@ package evloop
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +20,9 @@ type Handler interface {
 	// the stream: it must take it first, if it still can, or do nothing.
 	Parked(s *Stream, l *Loop)
 	// HungUp: the peer closed its sending side while reading was paused;
-	// with gone, the connection is dead in both directions and the handler
-	// must close the stream. Called once for each pause (gone: until closed).
+	// with gone, the connection is dead in both directions, and what is
+	// written is lost. Bytes that came before can still be read (ResumeRead).
+	// Called once for each pause, and once more if gone comes later.
 	HungUp(s *Stream, gone bool)
 }
 
@@ -36,20 +37,14 @@ type Stream struct {
 
 	interest interest // what the poller has been told
 	paused   bool     // the handler wants no Readable
-	again    bool     // on the loop's list for another turn
+	again    bool     // on the loop's list for another turn; parked: to be put there
 	empty    bool     // the last read was short: the socket has no more, so do not ask
 	closed   bool
 
-	// Incoming TLS bytes that crypto/tls has not taken yet. During a turn they
-	// lie in the loop's buffer; what is left after it is copied (stash).
-	raw       []byte
-	recordHdr int     // bytes of the present record's header already handed over
-	hdr       [5]byte // the header itself
-	recordTo  int     // bytes of the present record still to be handed over
-
-	out    []byte // bytes that the socket did not take
-	outPos int    // how many of out have been sent since
-	err    error  // a broken connection: writes are dropped, the next Read returns it
+	out     []byte // bytes that the socket did not take
+	outPos  int    // how many of out have been sent since
+	err     error  // a broken connection: writes are dropped, Read returns it when the bytes are read
+	readErr error  // came together with bytes: the next Read returns it
 }
 
 type interest uint8
@@ -58,6 +53,7 @@ const (
 	wantRead interest = 1 << iota
 	wantWrite
 	wantHangup
+	wantGone // always on, until it has come: nothing left to watch for
 )
 
 // Loop returns the loop that the stream is attached to. Any goroutine may
@@ -76,38 +72,45 @@ func (s *Stream) Queued() int { return len(s.out) - s.outPos }
 // Read reads what has arrived into p, as much as is there and fits, and
 // returns ErrWouldBlock when nothing is there.
 func (s *Stream) Read(p []byte) (int, error) {
-	if s.err != nil {
-		return 0, s.err
+	if s.readErr != nil {
+		return 0, s.readErr
 	}
+	n, err := s.read(p)
+	if n == 0 {
+		if err == ErrWouldBlock && s.err != nil {
+			err = s.err
+		}
+		return 0, err
+	}
+	if err != nil && err != ErrWouldBlock {
+		s.readErr = err
+	}
+	if s.readErr != nil || s.err != nil {
+		s.Yield() // the handler may think that a short read was all
+	}
+	return n, nil
+}
+
+func (s *Stream) read(p []byte) (n int, err error) {
 	if s.tls == nil {
 		return s.readSocket(p)
 	}
-	n := 0
-	for n < len(p) {
-		// Exactly one record at a time is handed to crypto/tls, so when the
-		// socket and raw are empty it has nothing either.
-		if n > 0 && s.empty && len(s.raw) == 0 {
-			return n, nil
-		}
-		m, err := s.tls.Read(p[n:])
+	// No poller knows of the bytes that crypto/tls holds: go on until it has
+	// none.
+	for n < len(p) && err == nil {
+		var m int
+		m, err = s.tls.Read(p[n:])
 		n += m
-		if err != nil {
-			if n > 0 && errors.Is(err, ErrWouldBlock) {
-				return n, nil
-			}
-			if n > 0 {
-				s.err = err
-				return n, nil
-			}
-			return 0, err
-		}
 	}
-	return n, nil
+	return n, err
 }
 
 // readSocket is recv(2), without asking again after a short read: poll will
 // say when there is more.
 func (s *Stream) readSocket(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil // recv would answer as at the end of the stream
+	}
 	if s.empty {
 		return 0, ErrWouldBlock
 	}
@@ -126,45 +129,6 @@ func (s *Stream) readSocket(p []byte) (int, error) {
 		default:
 			return 0, err
 		}
-	}
-}
-
-// readRecordPart is the Read of the transport under crypto/tls. It reads the
-// socket in large pieces and hands them on so that crypto/tls never holds more
-// than the one record it is working on: first the header, then the body.
-func (s *Stream) readRecordPart(p []byte) (int, error) {
-	if len(s.raw) == 0 {
-		buf := s.loop.Load().borrow(s)
-		n, err := s.readSocket(buf)
-		if err != nil {
-			return 0, err
-		}
-		s.raw = buf[:n]
-	}
-	if s.recordTo == 0 { // in a header
-		n := copy(p, s.raw[:min(len(s.raw), 5-s.recordHdr)])
-		copy(s.hdr[s.recordHdr:], s.raw[:n])
-		s.recordHdr += n
-		s.raw = s.raw[n:]
-		if s.recordHdr == 5 {
-			s.recordHdr = 0
-			s.recordTo = int(s.hdr[3])<<8 | int(s.hdr[4])
-		}
-		return n, nil
-	}
-	n := copy(p, s.raw[:min(len(s.raw), s.recordTo)])
-	s.recordTo -= n
-	s.raw = s.raw[n:]
-	return n, nil
-}
-
-// stash copies what crypto/tls has not taken out of the loop's buffer, so that
-// another stream can use it.
-func (s *Stream) stash() {
-	if len(s.raw) > 0 {
-		s.raw = append([]byte(nil), s.raw...)
-	} else {
-		s.raw = nil
 	}
 }
 
@@ -226,11 +190,14 @@ func (s *Stream) send(p []byte) {
 			return
 		}
 	}
+	if s.outPos > len(s.out)/2 {
+		s.out, s.outPos = s.out[:copy(s.out, s.out[s.outPos:])], 0
+	}
 	s.out = append(s.out, p...)
 	s.want(s.interest | wantWrite)
 }
 
-// flush sends what is queued; it reports whether the queue is empty now.
+// flush sends what is queued; it reports whether all of it has been sent.
 func (s *Stream) flush() bool {
 	for s.Queued() > 0 {
 		n, err := send(s.fd, s.out[s.outPos:])
@@ -245,7 +212,8 @@ func (s *Stream) flush() bool {
 			return false
 		}
 		s.fail(err)
-		break
+		s.want(s.interest &^ wantWrite)
+		return false
 	}
 	s.out, s.outPos = nil, 0
 	s.want(s.interest &^ wantWrite)
@@ -253,12 +221,14 @@ func (s *Stream) flush() bool {
 }
 
 // fail marks the connection as broken and makes sure that the handler hears of
-// it: by a Readable whose Read returns the error.
+// it: by a Readable whose Read returns the error after the bytes that have
+// arrived, or by HungUp.
 func (s *Stream) fail(err error) {
 	if s.err == nil {
 		s.err = err
 	}
 	s.out, s.outPos = nil, 0
+	s.empty = false // ask once more for what the peer said before
 	s.Yield()
 }
 
@@ -270,7 +240,7 @@ func (s *Stream) PauseRead() { s.paused = true }
 func (s *Stream) Paused() bool { return s.paused }
 
 // ResumeRead undoes PauseRead. Bytes that are already here make the handler's
-// Readable run in the next turn of the loop.
+// Readable run soon, as after Yield.
 func (s *Stream) ResumeRead() {
 	if !s.paused {
 		return
@@ -279,8 +249,8 @@ func (s *Stream) ResumeRead() {
 	if s.closed {
 		return
 	}
-	s.want(s.interest | wantRead | wantHangup)
-	s.Yield() // crypto/tls or raw may hold bytes that no poller knows of
+	s.want(s.interest | wantRead | wantHangup | wantGone)
+	s.Yield() // crypto/tls may hold bytes that no poller knows of
 }
 
 // Unpause is ResumeRead for a handler that goes on to read at once.
@@ -298,9 +268,9 @@ func (s *Stream) Shutdown() {
 	}
 }
 
-// Yield asks for another Readable in the next turn of the loop, whether or not
-// the socket has news: a handler that stops before ErrWouldBlock, to be fair to
-// others, calls it.
+// Yield asks for another Readable once the loop has handled the events at hand,
+// whether or not the socket has news: a handler that stops before
+// ErrWouldBlock, to be fair to others, calls it.
 func (s *Stream) Yield() {
 	if l := s.loop.Load(); l != nil && !s.again {
 		s.again = true
@@ -314,8 +284,17 @@ func (s *Stream) want(i interest) {
 	if i == s.interest || s.closed || l == nil {
 		return
 	}
+	var err error
+	switch {
+	case i == 0:
+		err = l.poll.del(s.fd)
+	case s.interest == 0:
+		err = l.poll.add(s.fd, i)
+	default:
+		err = l.poll.mod(s.fd, i)
+	}
 	s.interest = i
-	if err := l.poll.mod(s.fd, i); err != nil && s.err == nil {
+	if err != nil && s.err == nil {
 		s.err = err
 		s.Yield()
 	}
@@ -324,24 +303,44 @@ func (s *Stream) want(i interest) {
 // Park gives up ownership: the stream stays with its loop, which watches it and
 // tells Handler.Parked of anything that happens, but touches nothing. Whoever
 // wants it next makes sure to be the only one, and calls Unpark. Park is called
-// outside the stream's own handler calls (Loop.Defer), or before Attach.
-func (s *Stream) Park() { s.parked.Store(true) }
+// outside the stream's own handler calls (Loop.Defer), or before Attach. Bytes
+// that have been read in part are no news: with TLS, read until ErrWouldBlock
+// before.
+func (s *Stream) Park() {
+	if l := s.loop.Load(); l != nil && s.again {
+		// Nobody may look at again while the stream is parked. Unpark makes up
+		// for it.
+		for _, list := range [2][]*Stream{l.againList, l.againRun} {
+			if i := slices.Index(list, s); i >= 0 {
+				list[i] = nil
+			}
+		}
+	}
+	s.parked.Store(true)
+}
 
 // Unpark makes l the loop that owns a parked stream. The goroutine of l calls
-// it.
+// it. After an error the stream is l's to close.
 func (s *Stream) Unpark(l *Loop) error {
-	old := s.loop.Load()
-	if old == nil || old == l {
+	var err error
+	if old := s.loop.Load(); old == nil || old == l {
 		s.parked.Store(false)
-		return nil
+	} else {
+		// In this order, the old loop sees either a parked stream or one that
+		// is not its own, and leaves both alone.
+		s.loop.Store(l)
+		s.parked.Store(false)
+		if s.interest != 0 {
+			_ = old.poll.del(s.fd) // fails only if the descriptor is gone
+			err = l.poll.add(s.fd, s.interest)
+		}
 	}
-	// In this order, the old loop sees either a parked stream or one that is
-	// not its own, and leaves both alone.
-	s.again = false
-	s.loop.Store(l)
-	s.parked.Store(false)
-	_ = old.poll.del(s.fd) // fails only if the descriptor is gone
-	return l.poll.add(s.fd, s.interest)
+	s.empty = false // what happened while it was parked went unseen
+	if s.again {
+		s.again = false
+		s.Yield()
+	}
+	return err
 }
 
 // Close says goodbye (with TLS), gives up what is queued and closes the
@@ -356,7 +355,7 @@ func (s *Stream) Close() {
 		_ = l.poll.del(s.fd)
 	}
 	s.loop.Store(nil)
-	s.raw, s.out, s.outPos = nil, nil, 0
+	s.out, s.outPos = nil, 0
 	streams.set(s.fd, nil)
 	unix.Close(s.fd)
 }

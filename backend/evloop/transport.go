@@ -44,7 +44,7 @@ var ErrWouldBlock net.Error = errWouldBlock{}
 // Read implements net.Conn.
 func (t *Transport) Read(p []byte) (int, error) {
 	if t.stream != nil {
-		return t.stream.readRecordPart(p)
+		return t.stream.readSocket(p)
 	}
 	if t.BeforeRead != nil {
 		t.BeforeRead()
@@ -105,9 +105,10 @@ func (t *Transport) NetConn() net.Conn { return t.conn }
 
 // Detach takes the socket away from the Go runtime's poller and returns it as
 // a Stream that is attached to no loop yet. tlsConn is the TLS connection that
-// runs over t, its handshake complete, or nil. The caller must have read no
-// byte ahead and must not use t or its net.Conn again. On error the connection
-// is closed.
+// runs over t, its handshake complete, or nil. The caller must not use t or its
+// net.Conn again. Bytes that tlsConn has read ahead are delivered; the caller
+// must have read none that it does not keep itself. On error the connection is
+// closed.
 func (t *Transport) Detach(tlsConn *tls.Conn) (*Stream, error) {
 	defer t.conn.Close() // the socket lives on in the duplicate
 	sc, ok := t.conn.(syscall.Conn)
@@ -135,6 +136,7 @@ func (t *Transport) Detach(tlsConn *tls.Conn) (*Stream, error) {
 	s := &Stream{fd: fd, tls: tlsConn}
 	if tlsConn != nil {
 		t.stream = s
+		s.again = true // crypto/tls may have read ahead
 	}
 	return s, nil
 }

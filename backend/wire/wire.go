@@ -78,11 +78,11 @@ func PutLen(b []byte, n int) { binary.BigEndian.PutUint32(b[1:], uint32(n-1)) }
 // CString splits a zero-terminated string off the start of b. ok is false when
 // there is no terminator.
 func CString(b []byte) (s, rest []byte, ok bool) {
-	i := bytes.IndexByte(b, 0)
-	if i < 0 {
+	s, rest, ok = bytes.Cut(b, []byte{0})
+	if !ok {
 		return nil, b, false
 	}
-	return b[:i], b[i+1:], true
+	return s, rest, true
 }
 
 // Fixed messages that a proxy makes up. They must not be changed.
