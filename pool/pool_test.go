@@ -185,3 +185,24 @@ func TestPauseWaitsForTheLastServer(t *testing.T) {
 	}
 	u.release(u.borrow(t, p))
 }
+
+func TestResumeEndsAPauseThatWaits(t *testing.T) {
+	ps := newPools(t, "", "pool_size = 2")
+	p, err := ps.Get("app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUser(ps)
+	l := u.borrow(t, p)
+	paused := make(chan error, 1)
+	go func() { paused <- ps.Pause(t.Context(), "") }()
+	until(t, ps, "paused", func(i Info) bool { return i.Paused })
+	if err := ps.Resume(""); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-paused; err != nil {
+		t.Error(err)
+	}
+	u.release(l)
+	u.release(u.borrow(t, p))
+}
