@@ -52,6 +52,9 @@ func (s *session) answer(body []byte) error {
 	method := binary.BigEndian.Uint32(body)
 	switch method {
 	case pgproto3.AuthTypeOk:
+		if len(body) != 4 {
+			return connectError(BrokenProtocol, "AuthenticationOk of %d bytes", len(body))
+		}
 		if s.auth.scram != nil && !s.auth.final {
 			return authImpossible("invalid server signature", "the server ended SCRAM without proof that it knows the password")
 		}
