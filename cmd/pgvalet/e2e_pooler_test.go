@@ -305,12 +305,12 @@ func (l *logLines) wait(text string) (string, error) {
 		case line != "":
 			return line, nil
 		case ended:
-			return "", fmt.Errorf("pgvalet ended without logging %q", text)
+			return "", fmt.Errorf("the end came before %q", text)
 		}
 		select {
 		case <-changed:
 		case <-late:
-			return "", fmt.Errorf("not logged in time: %q", text)
+			return "", fmt.Errorf("not in time: %q", text)
 		}
 	}
 }
