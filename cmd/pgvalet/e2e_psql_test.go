@@ -169,7 +169,6 @@ func (s *sleeper) cancel(t *testing.T) {
 
 func TestInterrupt(t *testing.T) {
 	const wantOutput = "Cancel request sent\nERROR:  canceling statement due to user request\n"
-	const queued = "No server connection available in postgres backend, client being queued"
 	d := newDatabase(t)
 	p := newPooler(t)
 	p.serve(d)["pool_size"] = 4
@@ -204,11 +203,11 @@ func TestInterrupt(t *testing.T) {
 	t.Run("waiting for a server", func(t *testing.T) {
 		others := p.sleep(t, d, 4)
 		out := p.interrupted(t, "SELECT 'never run'", func(said *logLines) {
-			if _, err := said.wait(queued); err != nil {
+			if _, err := said.wait(queuedNotice); err != nil {
 				t.Error(err)
 			}
 		})
-		if want := "NOTICE:  " + queued + "\n" + wantOutput; out != want {
+		if want := "NOTICE:  " + queuedNotice + "\n" + wantOutput; out != want {
 			t.Errorf("psql says %q, want %q", out, want)
 		}
 		if n := d.servers(sleeping("other")); n != 4 {
