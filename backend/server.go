@@ -241,12 +241,9 @@ func (s *Server) Writable(*evloop.Stream) {
 	}
 }
 
-// HungUp implements evloop.Handler.
-func (s *Server) HungUp(_ *evloop.Stream, gone bool) {
-	if gone {
-		s.lost(errors.New("server conn crashed?"))
-	}
-}
+// HungUp implements evloop.Handler. Reading is paused while the client takes
+// what there is; what the server said last, and its end, are read after that.
+func (s *Server) HungUp(*evloop.Stream, bool) {}
 
 // Parked implements evloop.Handler.
 func (s *Server) Parked(_ *evloop.Stream, l *evloop.Loop) { s.parked(l) }

@@ -181,7 +181,7 @@ func (p *Pool) take(now time.Time) *Lease {
 			continue
 		}
 		if query, delay := p.set.check(); query != "" && res.IdleDuration() > delay {
-			l.state = stateTested
+			l.state, l.deadline = stateTested, now.Add(p.set.cancelTimeout())
 			l.Server.Stream.Loop().Post(testClaimed, l)
 			continue
 		}
@@ -309,8 +309,10 @@ func (p *Pool) mustClose(l *Lease, now time.Time) string {
 		return "pause mode"
 	case p.set.closing.Load():
 		return "server shutting down"
+	case p.lifetime == 0 && l.requestAt.IsZero():
+		return "" // one use, which is still to come
 	case p.lifetime == 0:
-		return "server_lifetime"
+		return "server lifetime over"
 	case now.Sub(l.Server.ConnectedAt) > p.lifetime:
 		// Not all at once: servers that were opened together would leave
 		// their pool empty together.
