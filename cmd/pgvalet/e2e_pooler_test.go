@@ -172,7 +172,8 @@ func (p *pooler) stop() {
 		p.t.Error("pgvalet has a data race")
 	}
 	if p.t.Failed() {
-		lines := strings.Split(p.log.String(), "\n")
+		log, _, _ := strings.Cut(p.log.String(), "\nSIGABRT: ")
+		lines := strings.Split(log, "\n")
 		p.t.Logf("the end of pgvalet's log:\n%s", strings.Join(lines[max(0, len(lines)-80):], "\n"))
 	}
 }
