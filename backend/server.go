@@ -160,6 +160,10 @@ func (s *Server) CopyIn() bool { return s.copyIn && !s.copyDone }
 // Aborted reports whether the server ignores everything up to the next Sync.
 func (s *Server) Aborted() bool { return s.aborted }
 
+// MidReply reports whether the holder has got a message of which more is to
+// come.
+func (s *Server) MidReply() bool { return s.left > 0 && s.leftForward }
+
 // SendLeft is how many bytes of the request being carried are still to be
 // sent.
 func (s *Server) SendLeft() int { return s.sendLeft }
