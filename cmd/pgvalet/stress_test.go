@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"regexp"
@@ -186,10 +187,16 @@ func (c *stressClient) judge(doing string, err error) {
 	case errors.As(err, &pgErr) && (pgErr.Code == "57P01" && pgErr.Message == "terminating connection due to administrator command" ||
 		pgErr.Code == "08006"):
 		c.count(c.lost, pgErr.Message)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		c.count(c.lost, midMessage)
 	default:
 		c.problem("%s: %s: %v", c.id, doing, err)
 	}
 }
+
+// midMessage is how a connection may end when a server is lost that had sent
+// half a message: there is no way to tell the client.
+const midMessage = "without a word"
 
 // wrong is the error of a client that got what is not its own.
 func wrong(format string, args ...any) error {
@@ -259,6 +266,13 @@ func TestStress(t *testing.T) {
 		if s.done[kind.name] == 0 && kind.name != "leavers" {
 			t.Errorf("%s: not one step went well", kind.name)
 		}
+	}
+	total := 0
+	for _, n := range s.lost {
+		total += n
+	}
+	if n := s.lost[midMessage]; n > 1+total/10 {
+		t.Errorf("%d of %d lost connections ended without a word", n, total)
 	}
 	t.Logf("steps: %v; connections lost: %v; %d logins at the server", s.done, s.lost, rds.Stats().Logins)
 	s.checkAfter()
