@@ -68,7 +68,8 @@ func TestConsoleExtendedProtocol(t *testing.T) {
 		want []string
 	}{
 		{
-			"binary, described", []pgproto3.FrontendMessage{
+			"binary, described",
+			[]pgproto3.FrontendMessage{
 				&pgproto3.Parse{Name: "s", Query: "SHOW LISTS"}, &pgproto3.Describe{ObjectType: 'S', Name: "s"},
 				&pgproto3.Bind{PreparedStatement: "s", DestinationPortal: "p", ResultFormatCodes: []int16{0, 1}},
 				&pgproto3.Describe{ObjectType: 'P', Name: "p"}, &pgproto3.Execute{Portal: "p", MaxRows: 1}, sync,
@@ -79,42 +80,50 @@ func TestConsoleExtendedProtocol(t *testing.T) {
 			},
 		},
 		{
-			"a portal in parts", []pgproto3.FrontendMessage{show, bind, &pgproto3.Execute{MaxRows: 2}, &pgproto3.Execute{MaxRows: 1}, run, sync},
+			"a portal in parts",
+			[]pgproto3.FrontendMessage{show, bind, &pgproto3.Execute{MaxRows: 2}, &pgproto3.Execute{MaxRows: 1}, run, sync},
 			[]string{
 				"ParseComplete", "BindComplete", `DataRow ["active" "yes"]`, `DataRow ["paused" "no"]`, "PortalSuspended", `DataRow ["suspended" "no"]`,
 				"CommandComplete SHOW", `ERROR 55000 portal "" cannot be run`, ready,
 			},
 		},
 		{
-			"no rows", []pgproto3.FrontendMessage{
+			"no rows",
+			[]pgproto3.FrontendMessage{
 				&pgproto3.Parse{Query: "RECONNECT"}, &pgproto3.Describe{ObjectType: 'S'}, bind, &pgproto3.Describe{ObjectType: 'P'}, run, &pgproto3.Flush{}, sync,
 			},
 			[]string{"ParseComplete", "ParameterDescription []", "NoData", "BindComplete", "NoData", "CommandComplete RECONNECT", ready},
 		},
 		{
-			"nothing", []pgproto3.FrontendMessage{&pgproto3.Parse{Query: ";"}, &pgproto3.Describe{ObjectType: 'S'}, bind, run, sync},
+			"nothing",
+			[]pgproto3.FrontendMessage{&pgproto3.Parse{Query: ";"}, &pgproto3.Describe{ObjectType: 'S'}, bind, run, sync},
 			[]string{"ParseComplete", "ParameterDescription []", "NoData", "BindComplete", "EmptyQueryResponse", ready},
 		},
 		{
-			"an error ends the batch", []pgproto3.FrontendMessage{
+			"an error ends the batch",
+			[]pgproto3.FrontendMessage{
 				&pgproto3.Parse{Query: "SHOW MEM"}, bind, run, &pgproto3.Query{String: "SHOW STATE"}, &pgproto3.Close{ObjectType: 'S'}, sync, show, sync,
 			},
 			[]string{"ERROR 42601 invalid command 'SHOW MEM', use SHOW HELP;", ready, "ParseComplete", ready},
 		},
 		{
-			"two in one", []pgproto3.FrontendMessage{&pgproto3.Parse{Query: "SHOW STATE; RELOAD"}, sync},
+			"two in one",
+			[]pgproto3.FrontendMessage{&pgproto3.Parse{Query: "SHOW STATE; RELOAD"}, sync},
 			[]string{"ERROR 42601 cannot insert multiple commands into a prepared statement", ready},
 		},
 		{
-			"portals end with the batch", []pgproto3.FrontendMessage{show, bind, sync, run, sync},
+			"portals end with the batch",
+			[]pgproto3.FrontendMessage{show, bind, sync, run, sync},
 			[]string{"ParseComplete", "BindComplete", ready, `ERROR 34000 portal "" does not exist`, ready},
 		},
 		{
-			"a query ends the unnamed statement", []pgproto3.FrontendMessage{show, sync, &pgproto3.Query{}, bind, sync},
+			"a query ends the unnamed statement",
+			[]pgproto3.FrontendMessage{show, sync, &pgproto3.Query{}, bind, sync},
 			[]string{"ParseComplete", ready, "EmptyQueryResponse", ready, "ERROR 26000 unnamed prepared statement does not exist", ready},
 		},
 		{
-			"names", []pgproto3.FrontendMessage{
+			"names",
+			[]pgproto3.FrontendMessage{
 				&pgproto3.Bind{PreparedStatement: "no"}, sync,
 				&pgproto3.Describe{ObjectType: 'S', Name: "no"}, sync,
 				&pgproto3.Describe{ObjectType: 'P', Name: "no"}, sync,
@@ -132,7 +141,8 @@ func TestConsoleExtendedProtocol(t *testing.T) {
 			},
 		},
 		{
-			"parameters and formats", []pgproto3.FrontendMessage{
+			"parameters and formats",
+			[]pgproto3.FrontendMessage{
 				show, &pgproto3.Bind{Parameters: [][]byte{nil}}, sync,
 				show, &pgproto3.Bind{ResultFormatCodes: []int16{0, 0, 0}}, sync,
 				show, &pgproto3.Bind{ResultFormatCodes: []int16{2}}, sync,
@@ -144,19 +154,23 @@ func TestConsoleExtendedProtocol(t *testing.T) {
 			},
 		},
 		{
-			"late for a COPY", []pgproto3.FrontendMessage{&pgproto3.CopyData{}, &pgproto3.CopyDone{}, &pgproto3.CopyFail{}, sync},
+			"late for a COPY",
+			[]pgproto3.FrontendMessage{&pgproto3.CopyData{}, &pgproto3.CopyDone{}, &pgproto3.CopyFail{}, sync},
 			[]string{ready},
 		},
 		{
-			"goodbye", []pgproto3.FrontendMessage{&pgproto3.Terminate{}, sync},
+			"goodbye",
+			[]pgproto3.FrontendMessage{&pgproto3.Terminate{}, sync},
 			[]string{"EOF"},
 		},
 		{
-			"another kind of message", []pgproto3.FrontendMessage{&pgproto3.FunctionCall{}, sync},
+			"another kind of message",
+			[]pgproto3.FrontendMessage{&pgproto3.FunctionCall{}, sync},
 			[]string{"FATAL 08P01 bad packet: the console does not know *pgproto3.FunctionCall", "EOF"},
 		},
 		{
-			"a message that is too long", []pgproto3.FrontendMessage{&pgproto3.Query{String: strings.Repeat(";", maxConsoleMessage)}},
+			"a message that is too long",
+			[]pgproto3.FrontendMessage{&pgproto3.Query{String: strings.Repeat(";", maxConsoleMessage)}},
 			[]string{"FATAL 54000 message of 65537 bytes is too long for the console", "EOF"},
 		},
 	} {
