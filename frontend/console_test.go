@@ -335,8 +335,7 @@ func TestConsoleWithDriver(t *testing.T) {
 }
 
 func sqlState(err error) string {
-	var e *pgconn.PgError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return e.Code
 	}
 	return ""

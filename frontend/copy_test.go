@@ -162,6 +162,8 @@ func TestCopyFailsUnderWay(t *testing.T) {
 			}
 			if err == nil {
 				b, err = encode([]pgproto3.FrontendMessage{copyDone, query("select 1")})
+			}
+			if err == nil {
 				_, err = c.conn.Write(b)
 			}
 			sent <- err

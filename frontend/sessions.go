@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -225,7 +226,7 @@ func (c *Sessions) Snapshot() []ClientInfo {
 func (c *Sessions) each(fn func(*session)) {
 	for _, w := range c.workers {
 		w.loop.Call(func() {
-			for i := len(w.list) - 1; i >= 0; i-- {
+			for i := range slices.Backward(w.list) {
 				if i < len(w.list) && w.list[i].state < sessionLingering {
 					fn(w.list[i])
 				}

@@ -163,8 +163,7 @@ func (p *Pool) loginFailed(err error) {
 // configuration, has refused the login. A server that is starting up or
 // cannot be reached is worth the wait.
 func final(err error) bool {
-	var said *backend.LoginError
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[*backend.LoginError](err); ok {
 		return said.Code != "57P03"
 	}
 	var c *backend.ConnectError
