@@ -52,6 +52,9 @@ func (s *session) answer(body []byte) error {
 	method := binary.BigEndian.Uint32(body)
 	switch method {
 	case pgproto3.AuthTypeOk:
+		if len(body) != 4 {
+			return connectError(BrokenProtocol, "AuthenticationOk of %d bytes", len(body))
+		}
 		if s.auth.scram != nil && !s.auth.final {
 			return authImpossible("invalid server signature", "the server ended SCRAM without proof that it knows the password")
 		}
@@ -68,7 +71,7 @@ func (s *session) answer(body []byte) error {
 	s.auth.asked = true
 	s.stage = "the answer to the password"
 	if s.t.IAM != nil && method != pgproto3.AuthTypeCleartextPassword {
-		return authImpossible("server did not ask for a cleartext password",
+		return authImpossible("server did not ask for a cleartext password: its role is not a member of rds_iam, or IAM database authentication is disabled",
 			"server did not ask for a cleartext password: role %q is not a member of rds_iam, or IAM database authentication is disabled", s.t.User)
 	}
 	switch method {

@@ -85,25 +85,25 @@ func newLog(c *config.Config, file *logFile, level zap.AtomicLevel, quiet bool, 
 	return zap.New(zapcore.NewCore(enc, zapcore.NewMultiWriteSyncer(out...), level))
 }
 
-// bouncerTime begins a line as PgBouncer does, process number included.
+// bouncerTime writes a time as PgBouncer does.
 func bouncerTime(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
-	enc.AppendString(t.UTC().Format("2006-01-02 15:04:05.000 MST") + " [" + strconv.Itoa(os.Getpid()) + "]")
+	enc.AppendString(t.UTC().Format("2006-01-02 15:04:05.000 MST"))
 }
 
-// bouncerLevel uses PgBouncer's words.
+// bouncerLevel uses PgBouncer's words, behind the process number.
 func bouncerLevel(l zapcore.Level, enc zapcore.PrimitiveArrayEncoder) {
+	word := "FATAL"
 	switch l {
 	case zapcore.DebugLevel:
-		enc.AppendString("DEBUG")
+		word = "DEBUG"
 	case zapcore.InfoLevel:
-		enc.AppendString("LOG")
+		word = "LOG"
 	case zapcore.WarnLevel:
-		enc.AppendString("WARNING")
+		word = "WARNING"
 	case zapcore.ErrorLevel:
-		enc.AppendString("ERROR")
-	default:
-		enc.AppendString("FATAL")
+		word = "ERROR"
 	}
+	enc.AppendString("[" + strconv.Itoa(os.Getpid()) + "] " + word)
 }
 
 func logLevel(verbose int) zapcore.Level {
