@@ -50,11 +50,11 @@ func (s *session) answer(body []byte) error {
 		return connectError(BrokenProtocol, "authentication message of %d bytes", len(body))
 	}
 	method := binary.BigEndian.Uint32(body)
+	if (method == pgproto3.AuthTypeOk || method == pgproto3.AuthTypeCleartextPassword) && len(body) != 4 {
+		return connectError(BrokenProtocol, "authentication message of %d bytes", len(body))
+	}
 	switch method {
 	case pgproto3.AuthTypeOk:
-		if len(body) != 4 {
-			return connectError(BrokenProtocol, "AuthenticationOk of %d bytes", len(body))
-		}
 		if s.auth.scram != nil && !s.auth.final {
 			return authImpossible("invalid server signature", "the server ended SCRAM without proof that it knows the password")
 		}
