@@ -241,6 +241,9 @@ func TestStress(t *testing.T) {
 	p := newPooler(t)
 	p.args = nil
 	rds := startRDS(t, d)
+	// Cancel requests take their time on the way, so that those which must not
+	// be overtaken could be.
+	rds.Set(func(k *backendtest.Knobs) { k.AcceptLatency = 20 * time.Millisecond })
 	p.serveRDS(rds, d)["pool_size"] = stressPool
 	p.conf.set("event_loops", 3)
 	p.conf.set("max_prepared_statements", 10) // so that many are evicted
