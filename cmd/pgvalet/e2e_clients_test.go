@@ -48,28 +48,31 @@ func (p *pooler) dial(ctx context.Context, options ...string) (*pgx.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	queued := make(chan struct{}, 1)
+	notices := map[string]chan struct{}{queuedNotice: make(chan struct{}, 1), runningNotice: make(chan struct{}, 1)}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		if n.Message == queuedNotice {
-			select {
-			case queued <- struct{}{}:
-			default:
-			}
+		select {
+		case notices[n.Message] <- struct{}{}:
+		default:
 		}
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err == nil {
-		conn.PgConn().CustomData()["queued"] = queued
+		conn.PgConn().CustomData()["notices"] = notices
 	}
 	return conn, err
 }
 
-// queuedNotice is what clients are told after query_wait_notify.
-const queuedNotice = "No server connection available in postgres backend, client being queued"
+const (
+	// queuedNotice is what clients are told after query_wait_notify.
+	queuedNotice = "No server connection available in postgres backend, client being queued"
+	// runningNotice is what a test's own function says when it has begun.
+	runningNotice = "running"
+)
 
-// queuedOf returns what gets a value when the client is told so.
-func queuedOf(conn *pgx.Conn) <-chan struct{} {
-	return conn.PgConn().CustomData()["queued"].(chan struct{})
+// noticed returns what gets a value when the client is given a notice, one of
+// those above.
+func noticed(conn *pgx.Conn, notice string) <-chan struct{} {
+	return conn.PgConn().CustomData()["notices"].(map[string]chan struct{})[notice]
 }
 
 // connect is dial for a client that must get in, and leaves with the test.

@@ -162,7 +162,7 @@ func startWaiting(t testing.TB, conn *pgx.Conn) <-chan error {
 		done <- err
 	}()
 	select {
-	case <-queuedOf(conn):
+	case <-noticed(conn, queuedNotice):
 	case err := <-done:
 		t.Fatalf("the client did not have to wait: %v", err)
 	case <-testContext(t).Done():

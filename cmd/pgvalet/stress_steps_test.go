@@ -190,26 +190,38 @@ func (c *stressClient) copyIn(ctx context.Context) error {
 	return nil
 }
 
-// cancel cancels its own query, at any time: the cancel may come too late for
-// this one, but must not be felt by the next.
+// cancel cancels its own query, at any time: the request may come too late for
+// this one, but must not be felt by the next, whosever it is.
 func (c *stressClient) cancel(ctx context.Context) error {
-	token, sleep := c.token(), 0.0
-	if rand.IntN(2) == 0 {
+	running := noticed(c.conn, runningNotice)
+	select {
+	case <-running: // the last time nobody was interested
+	default:
+	}
+	// Some queries end while the request is on its way to the server.
+	token, sleep := c.token(), rand.Float64()*0.04
+	var early <-chan time.Time // while it waits for a server
+	switch rand.IntN(4) {
+	case 0:
 		sleep = 0.5
+	case 1:
+		delay := time.NewTimer(rand.N(10 * time.Millisecond))
+		defer delay.Stop()
+		early = delay.C
 	}
 	asked, answered := make(chan error, 1), make(chan struct{})
-	delay := time.NewTimer(rand.N(10 * time.Millisecond))
-	defer delay.Stop()
 	go func() {
 		select {
-		case <-delay.C:
+		case <-early:
+			asked <- c.conn.PgConn().CancelRequest(ctx)
+		case <-running:
 			asked <- c.conn.PgConn().CancelRequest(ctx)
 		case <-answered:
 			asked <- nil
 		}
 	}()
 	var got string
-	err := c.conn.QueryRow(ctx, "SELECT $1::text FROM pg_sleep($2)", token, sleep).Scan(&got)
+	err := c.conn.QueryRow(ctx, "SELECT stress_sleep($1, $2)", token, sleep).Scan(&got)
 	close(answered)
 	if err := <-asked; err != nil && ctx.Err() != nil {
 		return fmt.Errorf("cancel request: %w", err)

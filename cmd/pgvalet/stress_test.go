@@ -187,6 +187,9 @@ func (c *stressClient) judge(doing string, err error) {
 	case errors.As(err, &pgErr) && (pgErr.Code == "57P01" && pgErr.Message == "terminating connection due to administrator command" ||
 		pgErr.Code == "08006"):
 		c.count(c.lost, pgErr.Message)
+	case strings.HasSuffix(err.Error(), "conn closed") && c.conn.IsClosed():
+		// The end came right behind an error that the client waited for.
+		c.count(c.lost, "noticed late")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		c.count(c.lost, midMessage)
 	default:
@@ -235,6 +238,12 @@ func TestStress(t *testing.T) {
 	d.exec(
 		"CREATE TABLE stress_rows (owner text)",
 		"CREATE TABLE stress_copy (owner text, n int)",
+		`CREATE FUNCTION stress_sleep(token text, seconds float) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN
+			RAISE NOTICE '`+runningNotice+`';
+			PERFORM pg_sleep(seconds);
+			RETURN token;
+		END $$`,
 		"CREATE INDEX ON stress_rows (owner)",
 		"CREATE INDEX ON stress_copy (owner)",
 	)
@@ -277,7 +286,7 @@ func TestStress(t *testing.T) {
 	if n := s.lost[midMessage]; n > 1+total/10 {
 		t.Errorf("%d of %d lost connections ended without a word", n, total)
 	}
-	t.Logf("steps: %v; connections lost: %v; %d logins at the server", s.done, s.lost, rds.Stats().Logins)
+	t.Logf("steps: %v; connections lost: %v; %d logins and %d cancel requests at the server", s.done, s.lost, rds.Stats().Logins, rds.Stats().Cancels)
 	s.checkAfter()
 }
 
