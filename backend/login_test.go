@@ -176,8 +176,8 @@ func TestHostileServers(t *testing.T) {
 		},
 		{
 			"more after ReadyForQuery",
-			backendtest.Script{startup, send(authOK + readyIdle + "S"), ended},
-			BrokenProtocol, violation, "bytes after ReadyForQuery",
+			backendtest.Script{startup, send(authOK + readyIdle + readyIdle), ended},
+			BrokenProtocol, violation, "message of type 'Z' after ReadyForQuery",
 		},
 		{
 			"long cancel key",
@@ -352,8 +352,8 @@ func TestHostileTLS(t *testing.T) {
 		},
 		{
 			"more after ReadyForQuery, same record",
-			backendtest.Script{backendtest.AcceptTLS(config1), startup, send(authOK + readyIdle + "S")},
-			BrokenProtocol, "server login failed: protocol violation", "bytes after ReadyForQuery",
+			backendtest.Script{backendtest.AcceptTLS(config1), startup, send(authOK + readyIdle + readyIdle)},
+			BrokenProtocol, "server login failed: protocol violation", "message of type 'Z' after ReadyForQuery",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -389,6 +389,45 @@ func TestChannelBinding(t *testing.T) {
 	target.Password = auth.ParseSecret("x")
 	_, err = Connect(testContext(t), target)
 	wantLoginError(t, err, "28P01", "bound")
+}
+
+// A server may be told to go, or to read its settings again, the moment that a
+// login is over.
+func TestUnaskedAfterLogin(t *testing.T) {
+	_, ca := tlsServer.postgres(t)
+	cert, err := ca.Issue("pg.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	param := string(message('S', "TimeZone\x00UTC\x00"))
+	gone := string(message('E', "SFATAL\x00C57P01\x00Mterminating connection due to administrator command\x00\x00"))
+	for _, overTLS := range []bool{false, true} {
+		login := func(t *testing.T, last string) (*Login, error) {
+			script := backendtest.Script{backendtest.ExpectStartup(nil), backendtest.SendBytes([]byte(authOK + readyIdle + last)), readAll}
+			mode := config.SSLDisable
+			if overTLS {
+				script = append(backendtest.Script{backendtest.AcceptTLS(&tls.Config{Certificates: []tls.Certificate{cert.TLS}})}, script...)
+				mode = config.SSLRequire
+			}
+			target := scriptTarget(t, backendtest.StartScript(t, script))
+			target.SSLMode = mode
+			return Connect(testContext(t), target)
+		}
+		t.Run(fmt.Sprintf("settings read, TLS %v", overTLS), func(t *testing.T) {
+			l, err := login(t, param+string(message('N', "SNOTICE\x00C00000\x00Mhello\x00\x00")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			if want := []Parameter{{"TimeZone", "UTC"}}; !slices.Equal(l.Params, want) {
+				t.Errorf("parameters %v, want %v", l.Params, want)
+			}
+		})
+		t.Run(fmt.Sprintf("told to go, TLS %v", overTLS), func(t *testing.T) {
+			_, err := login(t, param+gone)
+			wantLoginError(t, err, "57P01", "terminating connection due to administrator command")
+		})
+	}
 }
 
 // What servers of other versions may say beside PostgreSQL 15.

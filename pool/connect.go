@@ -164,7 +164,11 @@ func (p *Pool) loginFailed(err error) {
 // cannot be reached is worth the wait.
 func final(err error) bool {
 	if said, ok := errors.AsType[*backend.LoginError](err); ok {
-		return said.Code != "57P03"
+		switch said.Code {
+		case "57P01", "57P02", "57P03": // it goes down, has crashed, or comes up
+			return false
+		}
+		return true
 	}
 	var c *backend.ConnectError
 	if !errors.As(err, &c) {
