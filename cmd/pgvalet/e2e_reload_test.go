@@ -149,6 +149,30 @@ func TestReloadOfABadFile(t *testing.T) {
 	commit(t, d, steady)
 }
 
+// TestReloadKeepsWhatNeedsARestart: a setting that a reload cannot change has
+// its old value everywhere until the next start.
+func TestReloadKeepsWhatNeedsARestart(t *testing.T) {
+	p, _ := serving(t)
+	p.start()
+	p.conf.set("track_extra_parameters", "IntervalStyle,work_mem")
+	p.conf.set("stats_users", "app")
+	for range 2 { // and says so each time
+		p.reload()
+		p.logged("reload: track_extra_parameters takes effect at the next start")
+	}
+	_, err := p.dial(testContext(t), "work_mem", "64kB")
+	wantError(t, err, "0A000", "unsupported startup parameter: work_mem")
+	console := p.connect(t, "database", "pgbouncer")
+	rows := must(console.Query(testContext(t), "SHOW CONFIG"))(t)
+	var key, value, def, changeable string
+	must(pgx.ForEachRow(rows, []any{&key, &value, &def, &changeable}, func() error {
+		if key == "track_extra_parameters" && value != "IntervalStyle" {
+			t.Errorf("SHOW CONFIG says %s", value)
+		}
+		return nil
+	}))(t)
+}
+
 // TestReloadServerTLS: servers under old settings are replaced, none is taken
 // away from a client.
 func TestReloadServerTLS(t *testing.T) {
