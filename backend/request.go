@@ -29,6 +29,9 @@ type requestQueue struct {
 	n    int
 }
 
+// longRing is how many requests an empty queue keeps room for.
+const longRing = 1 << 10
+
 func (q *requestQueue) len() int { return q.n }
 
 func (q *requestQueue) push(r request) {
@@ -53,7 +56,9 @@ func (q *requestQueue) pop() request {
 	r := *p
 	*p = request{}
 	q.head = (q.head + 1) & (len(q.ring) - 1)
-	q.n--
+	if q.n--; q.n == 0 && len(q.ring) > longRing {
+		*q = requestQueue{}
+	}
 	return r
 }
 

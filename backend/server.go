@@ -67,6 +67,7 @@ type Server struct {
 	copyDone bool // … and its end has been sent
 	failed   bool // a request of our own was answered with an error
 
+	leaving     bool // the server has said that it is about to close the connection
 	more        bool // the last read filled its buffer: there may be replies that nobody has seen
 	left        int  // bytes of the reply being carried that are still to come
 	leftForward bool // … and whether they go to the holder
@@ -143,7 +144,7 @@ func (s *Server) Holder() Holder { return s.holder }
 // Clean reports whether the server can go to somebody else: it is idle outside
 // a transaction, owes nothing, reads no COPY and has got every message whole.
 func (s *Server) Clean() bool {
-	return s.tx == 'I' && s.requests.len() == 0 && !s.aborted && !s.copyIn && !s.more &&
+	return s.tx == 'I' && !s.leaving && s.requests.len() == 0 && !s.aborted && !s.copyIn && !s.more &&
 		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && s.Stream.Queued() == 0 && !s.Stream.Closed()
 }
 
@@ -431,6 +432,9 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if kind != wire.Execute && kind != wire.Query {
 			return false, errOutOfStep
 		}
+		if kind == wire.Query && s.copyIn && s.requests.len() > 1 && s.requests.at(1).kind == wire.CopyDone {
+			s.requests.remove(1) // or the next COPY of the same query would take it for its own
+		}
 		s.copyIn, s.copyDone = false, false
 		s.commandComplete(body)
 		s.endExecute(kind)
@@ -473,7 +477,8 @@ func (s *Server) settle(st *Statement) {
 // protocol the server ignores everything up to the next Sync.
 func (s *Server) errorResponse(head *request) bool {
 	if head == nil {
-		return true // unasked: the server is about to close the connection
+		s.leaving = true // unasked: the server is about to close the connection
+		return true
 	}
 	act := head.action
 	s.copyIn, s.copyDone = false, false

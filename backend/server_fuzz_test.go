@@ -35,7 +35,7 @@ func play(t *testing.T, requests, replies []byte, pieces []int) (*recorder, *Ser
 	s := &Server{tracked: tr, statements: ss, maxPrepared: 3, Vars: make(Vars, len(tr.names)), tx: 'I', holder: r}
 	var g evloop.Gather
 	for _, b := range requests {
-		st, _ := ss.Acquire([]byte{'s', 'a' + b%5, 0, 0, 0}, nil)
+		st, _ := ss.Acquire("", []byte{'s', 'a' + b%5, 0, 0, 0}, nil)
 		switch b >> 4 {
 		case 0:
 			s.Expect(wire.Query)

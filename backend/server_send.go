@@ -88,10 +88,12 @@ func (s *Server) sendParse(g *evloop.Gather, st *Statement, act action, undo any
 		s.statements.Hold(st)
 		e = s.prepared.add(st)
 	} else if e.listed || e.pending > 0 && e.batch != s.batch {
-		// What becomes of an earlier batch is not known yet: the statement may
-		// be there or not. PostgreSQL closes in either case.
+		// What becomes of an earlier batch, or of a command that forgets, is
+		// not known yet: the statement may be there or not. PostgreSQL closes
+		// in either case.
 		s.close(g, e)
 	}
+	e.doubtful = false
 	for s.prepared.listed >= s.maxPrepared && s.prepared.oldest != nil {
 		s.close(g, s.prepared.oldest)
 	}
@@ -116,6 +118,14 @@ func (s *Server) close(g *evloop.Gather, e *preparedEntry) {
 	wire.PutLen(b[start:], len(b)-start)
 	g.SetBuffer(b)
 	s.push(request{kind: wire.Close, action: internal, stmt: e.stmt})
+}
+
+// Doubt notes that what is sent next may make the server forget its prepared
+// statements. Until that is known they are not relied on.
+func (s *Server) Doubt() {
+	for _, e := range s.prepared.byStmt {
+		e.doubtful = true
+	}
 }
 
 // CloseLocal answers a client's Close of a statement that the server keeps for

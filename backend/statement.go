@@ -20,33 +20,44 @@ const StatementPrefix = "PGVALET_"
 type Statement struct {
 	Name  string // what servers know it by
 	parse string // the complete Parse message, with Name
+	vars  string // see statementKey
 	refs  int    // guarded by Statements.mu
 	valid []any  // whose servers have accepted it; guarded by Statements.mu
 }
 
-// key is what makes two statements the same: all of the Parse message behind
-// the name. It is the text itself, so no two can be mistaken for each other.
-func (s *Statement) key() string { return s.parse[wire.HeaderLen+len(s.Name)+1:] }
+// statementKey is what makes two statements the same: all of the Parse message
+// behind the name, and the session parameters by which PostgreSQL understands
+// it. A literal with a date means what DateStyle and TimeZone say when it is
+// parsed. It is the texts themselves, so no two can be mistaken for each other.
+type statementKey struct {
+	vars string // Vars.Key
+	tail string
+}
+
+func (s *Statement) key() statementKey {
+	return statementKey{s.vars, s.parse[wire.HeaderLen+len(s.Name)+1:]}
+}
 
 // Statements are all the prepared statements of the whole process.
 type Statements struct {
 	mu   sync.Mutex // guards the fields below and every Statement.refs
-	byID map[string]*Statement
+	byID map[statementKey]*Statement
 	next uint64
 }
 
 // NewStatements returns an empty set.
 func NewStatements() *Statements {
-	return &Statements{byID: make(map[string]*Statement)}
+	return &Statements{byID: make(map[statementKey]*Statement)}
 }
 
 // Acquire returns the statement for the tail of a Parse message (query text,
-// terminator, parameter types), and whether a server of the given pool has
-// accepted it before. The caller must Release it once.
-func (ss *Statements) Acquire(tail []byte, pool any) (s *Statement, valid bool) {
+// terminator, parameter types) from a client whose parameters have the given
+// Key, and whether a server of the given pool has accepted it before. The caller
+// must Release it once.
+func (ss *Statements) Acquire(vars string, tail []byte, pool any) (s *Statement, valid bool) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if s = ss.byID[string(tail)]; s == nil {
+	if s = ss.byID[statementKey{vars, string(tail)}]; s == nil {
 		ss.next++
 		name := StatementPrefix + strconv.FormatUint(ss.next, 10)
 		var b strings.Builder
@@ -59,7 +70,7 @@ func (ss *Statements) Acquire(tail []byte, pool any) (s *Statement, valid bool) 
 		b.WriteString(name)
 		b.WriteByte(0)
 		b.Write(tail)
-		s = &Statement{Name: name, parse: b.String()}
+		s = &Statement{Name: name, parse: b.String(), vars: vars}
 		ss.byID[s.key()] = s
 	}
 	s.refs++
@@ -92,6 +103,15 @@ func (ss *Statements) Release(s *Statement) {
 	}
 }
 
+// Forget drops what is known of the statements of a pool that is gone.
+func (ss *Statements) Forget(pool any) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, s := range ss.byID {
+		s.valid = slices.DeleteFunc(s.valid, func(p any) bool { return p == pool })
+	}
+}
+
 // Len is the number of distinct statements.
 func (ss *Statements) Len() int {
 	ss.mu.Lock()
@@ -118,6 +138,7 @@ type prepared struct {
 type preparedEntry struct {
 	stmt         *Statement
 	there        bool   // as far as the server has answered
+	doubtful     bool   // a command that is under way may make the server forget it
 	listed       bool   // it will be there, if the server does all that it has been sent
 	pending      int    // Parse and Close messages without an answer
 	batch        uint64 // of the last of them
@@ -163,7 +184,7 @@ func (p *prepared) unlist(e *preparedEntry) {
 // cannot be relied on: that may fail, and this one not.
 func (p *prepared) has(s *Statement, batch uint64) bool {
 	e := p.byStmt[s]
-	if e == nil || !e.listed || e.pending > 0 && e.batch != batch {
+	if e == nil || !e.listed || e.doubtful || e.pending > 0 && e.batch != batch {
 		return false
 	}
 	if p.newest != e {

@@ -19,6 +19,9 @@ type Tracked struct {
 // alwaysTracked are the parameters that PgBouncer always tracks.
 var alwaysTracked = [...]string{"client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name"}
 
+// applicationName is the position of a parameter that changes no query.
+const applicationName = 4
+
 // keywordVars is how many of alwaysTracked, from the first, have values that
 // PostgreSQL understands in any case.
 const keywordVars = 4
@@ -125,4 +128,29 @@ func (v Vars) appendSet(dst []byte, t *Tracked, want Vars) []byte {
 
 	dst = append(dst, wire.Execute, 0, 0, 0, 9, 0, 0, 0, 0, 0)
 	return append(dst, wire.MsgSync...)
+}
+
+// Learn takes over what o knows; it reports whether that changes anything. What
+// a server does not report stays as the client has set it.
+func (v Vars) Learn(o Vars) bool {
+	news := false
+	for i := range o {
+		if o[i].Known && v[i] != o[i] {
+			v[i] = o[i]
+			news = true
+		}
+	}
+	return news
+}
+
+// Key stands for the values that a query's meaning may depend on.
+func (v Vars) Key() string {
+	var b strings.Builder
+	for i := range v {
+		if i != applicationName {
+			b.WriteString(v[i].Value)
+			b.WriteByte(0)
+		}
+	}
+	return b.String()
 }

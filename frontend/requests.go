@@ -84,6 +84,7 @@ func (s *session) request(typ byte, n int, m []byte) int {
 			return 0
 		}
 		s.asking()
+		s.forgetting(m[wire.HeaderLen:])
 		s.srv.Expect(wire.Query)
 		return s.begin(n, m)
 	case wire.Parse:
@@ -105,6 +106,7 @@ func (s *session) request(typ byte, n int, m []byte) int {
 			return s.drop(n, m)
 		}
 		s.asking()
+		s.unnamed.long = false
 		s.srv.Expect(wire.Sync)
 		return s.begin(n, m)
 	case wire.Flush:
@@ -124,6 +126,7 @@ func (s *session) request(typ byte, n int, m []byte) int {
 		s.srv.Expect(typ)
 		return s.begin(n, m)
 	case wire.Terminate:
+		s.goodbye = true
 		s.flush()
 		s.end("client close request")
 		return 0
@@ -144,8 +147,22 @@ func (s *session) asking() {
 
 // preparedName is a client's name for a statement.
 type preparedName struct {
-	name string
-	stmt *backend.Statement
+	name  string
+	stmt  *backend.Statement
+	epoch int // how many commands that forget names had been sent before it
+}
+
+// forgetting looks for a query that makes the server forget its prepared
+// statements. What the client prepares behind it is not to be forgotten when
+// the command completes, nor to be taken for known by the server.
+func (s *session) forgetting(sql []byte) {
+	sql = bytes.TrimLeft(sql, " \t\r\n")
+	for _, word := range [...]string{"discard", "deallocate"} {
+		if len(sql) > len(word) && (sql[0]|0x20) == 'd' && strings.EqualFold(string(sql[:len(word)]), word) {
+			s.epoch++
+			s.srv.Doubt()
+		}
+	}
 }
 
 func (s *session) parse(n int, m []byte) int {
@@ -163,6 +180,7 @@ func (s *session) parse(n int, m []byte) int {
 		}
 		s.asking()
 		s.stats.ClientParses++
+		s.forgetting(tail)
 		if len(name) == 0 && s.sharing() {
 			s.unnamed.parsed(n, m)
 			s.srv.ParseUnnamed(s.id, (*preparedName)(nil))
@@ -178,7 +196,12 @@ func (s *session) parse(n int, m []byte) int {
 		s.fatal(brokenPacket("Parse"))
 		return 0
 	}
-	if old := s.statement[string(name)]; old != nil {
+	if old := s.statement[string(name)]; old != nil && s.srv != nil && s.srv.Outstanding() > 0 {
+		// Whether the name is taken is not known yet: the Parse that took it
+		// may fail. This one counts.
+		delete(s.statement, old.name)
+		s.w.sessions.pools.Statements().Release(old.stmt)
+	} else if old != nil {
 		if !s.need() {
 			return 0
 		}
@@ -187,7 +210,7 @@ func (s *session) parse(n int, m []byte) int {
 		s.srv.ParseAgain(&s.w.toServer, old.stmt)
 		return n
 	}
-	stmt, valid := s.w.sessions.pools.Statements().Acquire(tail, s.pool)
+	stmt, valid := s.w.sessions.pools.Statements().Acquire(s.varsKey(), tail, s.pool)
 	// A statement that a server of the pool has accepted before will do. Not to
 	// wait for a server now is more than a saving: a program may wait for this
 	// answer before it ends the transactions for which others hold theirs.
@@ -196,7 +219,7 @@ func (s *session) parse(n int, m []byte) int {
 		return 0
 	}
 	s.stats.ClientParses++
-	p := &preparedName{string(name), stmt}
+	p := &preparedName{string(name), stmt, s.epoch}
 	if s.statement == nil {
 		s.statement = make(map[string]*preparedName)
 	}
@@ -228,7 +251,7 @@ func (s *session) bind(n int, m []byte) int {
 	to, rewrite := s.serverName(name)
 	s.srv.Expect(wire.Bind)
 	if len(name) == 0 {
-		s.unnamed.seen = nil // used at once, most likely for the only time
+		s.unnamed.bound()
 	}
 	if !rewrite {
 		return s.begin(n, m)
@@ -376,10 +399,13 @@ func (s *session) Closed(undo any) {
 
 // Deallocated implements backend.Holder.
 func (s *session) Deallocated() {
-	for _, p := range s.statement {
-		s.w.sessions.pools.Statements().Release(p.stmt)
+	for name, p := range s.statement {
+		if p.epoch <= s.forgotten {
+			s.w.sessions.pools.Statements().Release(p.stmt)
+			delete(s.statement, name)
+		}
 	}
-	clear(s.statement)
+	s.forgotten = min(s.forgotten+1, s.epoch)
 }
 
 // unnamedStatement is what is known of the client's unnamed statement. Some
@@ -390,15 +416,28 @@ type unnamedStatement struct {
 	seen    []byte // the Parse message, in the buffer that is being read; nil once it has been used
 	kept    []byte // a copy
 	copying bool   // the message is longer than a buffer: carry adds to kept
+	long    bool   // … and nothing has used the statement in the batch of its Parse
 }
 
 // parsed notes a Parse message of n bytes, of which m is here.
 func (u *unnamedStatement) parsed(n int, m []byte) {
+	if cap(u.kept) > maxQueued {
+		u.kept = nil
+	}
 	u.kept = u.kept[:0]
-	u.seen, u.copying = m, false
+	u.seen, u.copying, u.long = m, false, false
 	if len(m) < n {
 		u.kept = append(u.kept, m...)
-		u.seen, u.copying = nil, true
+		u.seen, u.copying, u.long = nil, true, true
+	}
+}
+
+// bound notes that a Bind has used the statement: at once, in the batch of its
+// Parse, it is most likely the only one.
+func (u *unnamedStatement) bound() {
+	u.seen = nil
+	if u.long {
+		u.kept, u.long = nil, false
 	}
 }
 

@@ -40,17 +40,21 @@ type session struct {
 	in     evloop.Inbox
 	waiter pool.Waiter
 	vars   backend.Vars // what the client believes of the tracked parameters
+	varKey string       // vars.Key, "" while it is not needed
 
 	lease *pool.Lease     // nil: the client has no server
 	srv   *backend.Server // lease.Server
 
 	state    sessionState
+	goodbye  bool // the client has said that it leaves
 	left     int  // bytes of the message being carried that are still to come
 	leftDrop bool // … and whether they go nowhere
 
 	mode      config.PoolMode
 	tracking  bool // statement names are managed
 	statement map[string]*preparedName
+	epoch     int // how many commands that forget names have been sent
+	forgotten int // … and have been done
 	unnamed   unnamedStatement
 	skip      skipping // a cancelled request is being read past
 
@@ -92,8 +96,8 @@ func (s *session) Readable(st *evloop.Stream) {
 			st.PauseRead()
 			return
 		}
-		if s.srv == nil && st.Queued() > 0 {
-			st.PauseRead() // it gets no more before it takes what it has got: until Writable
+		if !s.mayRead() {
+			st.PauseRead() // until resume
 			return
 		}
 		kept := s.in.Len()
@@ -107,6 +111,8 @@ func (s *session) Readable(st *evloop.Stream) {
 		s.stats.Received += uint64(len(data) - kept)
 		rest := s.requests(data)
 		if s.state == sessionClosed {
+			s.w.toServer.Flush(nil) // nothing of it may reach anybody else
+			s.w.toClient.Flush(nil)
 			return
 		}
 		s.flush()
@@ -114,12 +120,30 @@ func (s *session) Readable(st *evloop.Stream) {
 			continue
 		}
 		s.in.Keep(rest, s.state != sessionOpen)
-		if s.srv != nil && s.srv.Stream.Queued() > 0 {
-			st.PauseRead() // until Writable
-			return
-		}
 	}
 	st.Yield()
+}
+
+// maxOutstanding bounds how many requests of one client wait for an answer.
+const maxOutstanding = 10_000
+
+// mayRead reports whether the client may send more: not while what it has sent
+// or is to get piles up here.
+func (s *session) mayRead() bool {
+	if s.srv == nil {
+		return s.stream.Queued() == 0
+	}
+	return s.srv.Stream.Queued() == 0 && s.srv.Outstanding() < maxOutstanding && s.stream.Queued() < maxQueued
+}
+
+// maxQueued is how much may wait to be sent to a client that sends more.
+const maxQueued = 64 << 10
+
+// resume reads on, if that was what reading waited for.
+func (s *session) resume() {
+	if s.state == sessionOpen && s.stream.Paused() && s.mayRead() {
+		s.stream.ResumeRead()
+	}
 }
 
 // readsPerTurn is how many buffers one client may fill in one turn of its loop.
@@ -171,8 +195,9 @@ func (s *session) Writable(*evloop.Stream) {
 		s.stream.Shutdown()
 	case s.srv != nil:
 		s.srv.Stream.ResumeRead()
-	case s.state == sessionOpen:
-		s.stream.ResumeRead()
+		s.resume()
+	default:
+		s.resume()
 	}
 }
 
@@ -282,8 +307,9 @@ func (s *session) Settle() {
 	srv := s.srv
 	if srv.VarsChanged {
 		srv.VarsChanged = false
-		copy(s.vars, srv.Vars)
+		s.learn()
 	}
+	s.resume()
 	if srv.Stream.Closed() {
 		return // Lost follows
 	}
@@ -312,7 +338,24 @@ func synced(arg any) {
 		s.fatal(errServerParameter)
 		return
 	}
+	s.learn() // how the server spells what it was told
 	s.proceed()
+}
+
+// learn takes over the tracked parameters that the server has reported.
+func (s *session) learn() {
+	if s.vars.Learn(s.srv.Vars) {
+		s.varKey = ""
+	}
+}
+
+// varsKey returns what makes this client's statements differ from those of
+// clients with other parameters.
+func (s *session) varsKey() string {
+	if s.varKey == "" {
+		s.varKey = s.vars.Key()
+	}
+	return s.varKey
 }
 
 // giveBack returns a clean server to the pool.
@@ -321,15 +364,12 @@ func (s *session) giveBack() {
 	s.stats.ServerParses += s.srv.TakeParses()
 	s.srv.Hold(nil)
 	s.lease, s.srv = nil, nil
-	s.w.loop.Defer(s.w.returnLease, l)
+	s.w.loop.Defer(s.w.giveBack, l)
 }
 
 // Sent implements backend.Holder: the server has taken everything.
 func (s *session) Sent() {
-	if st := s.stream; s.state == sessionOpen && st.Paused() {
-		st.ResumeRead()
-	}
-	s.Settle() // it was not clean before
+	s.Settle() // it was not clean before, or reading waited for it
 }
 
 // Lost implements backend.Holder.
@@ -417,7 +457,9 @@ func abandonLease(arg any) {
 	if l.Server.Clean() {
 		l.Return(s.w.loop, reset)
 	} else {
-		l.Abandon(s.w.loop, reset)
+		// What a client has asked for before it said goodbye is done, as
+		// PostgreSQL does it.
+		l.Abandon(s.w.loop, reset, !s.goodbye)
 	}
 }
 

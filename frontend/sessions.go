@@ -63,7 +63,9 @@ func NewSessions(o SessionsOptions) *Sessions {
 	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log}
 	c.keys.byPID = make(map[uint32]keyOwner)
 	for _, l := range o.Loops {
-		c.workers = append(c.workers, &worker{sessions: c, loop: l})
+		w := &worker{sessions: c, loop: l}
+		w.giveBack = w.returnLease
+		c.workers = append(c.workers, w)
 	}
 	return c
 }

@@ -16,6 +16,7 @@ type worker struct {
 	loop     *evloop.Loop
 
 	list     []*session // all of them; session.place is the index
+	giveBack func(any)  // returnLease
 	toServer evloop.Gather
 	toClient evloop.Gather
 

@@ -12,7 +12,9 @@ type caretaker struct {
 	lease      *Lease
 	query      string // still to be run
 	running    bool   // query has been sent: its failure is fatal
+	abandoned  bool   // a client left in the middle of something
 	rolledBack bool
+	unlocked   bool
 	watching   bool // nothing to do but to notice the end of the connection
 }
 
@@ -26,15 +28,16 @@ func (c *caretaker) watch() {
 }
 
 // begin takes the server and looks after it until it can be released.
-func (c *caretaker) begin(loop *evloop.Loop, query string) {
-	if query == emptyQuery {
-		query = ";"
+func (c *caretaker) begin(loop *evloop.Loop, task caretaker) {
+	if task.query == emptyQuery {
+		task.query = ";"
 	}
-	*c = caretaker{lease: c.lease, query: query}
+	task.lease = c.lease
+	*c = task
 	l := c.lease
 	p := l.Pool
 	p.mu.Lock()
-	l.state, l.client = stateTested, 0
+	l.state, l.client, l.brief = stateTested, 0, !task.abandoned
 	l.deadline = loop.Now().Add(p.set.cancelTimeout())
 	p.mu.Unlock()
 	l.Server.Hold(c)
@@ -46,17 +49,22 @@ func (c *caretaker) begin(loop *evloop.Loop, query string) {
 // Settle implements backend.Holder: it takes the next step.
 func (c *caretaker) Settle() {
 	s := c.lease.Server
-	if c.watching || s.Stream.Closed() || s.TxStatus() == 0 {
-		return
+	if c.watching || s.Stream.Closed() || s.TxStatus() == 0 || c.lease.cancelling() {
+		return // a cancel request would hit the next query
 	}
 	switch {
-	case s.TakeFailure() && (c.running || c.rolledBack):
+	case s.TakeFailure() && (c.running || c.rolledBack || c.unlocked):
 		c.end("reset query failed")
 	case s.TxStatus() != 'I' && (c.rolledBack || c.running):
 		c.end("server is not clean")
 	case s.TxStatus() != 'I':
 		c.rolledBack = true
 		s.Query("ROLLBACK")
+	case c.abandoned && !c.unlocked:
+		// Locks of the session outlive its transactions: nobody else would
+		// ever unlock them.
+		c.unlocked = true
+		s.Query("SELECT pg_catalog.pg_advisory_unlock_all()")
 	case c.query != "":
 		q := c.query
 		c.query, c.running = "", true
@@ -69,7 +77,9 @@ func (c *caretaker) Settle() {
 
 func (c *caretaker) end(why string) {
 	c.watching = true
+	c.lease.Pool.mu.Lock()
 	c.lease.closeWhy = why
+	c.lease.Pool.mu.Unlock()
 	c.lease.Server.Stream.Loop().Defer(destroy, c.lease)
 }
 
@@ -81,8 +91,7 @@ func release(arg any) {
 }
 
 func destroy(arg any) {
-	l := arg.(*Lease)
-	l.Destroy(l.closeWhy)
+	arg.(*Lease).destroyWhy()
 }
 
 // Forward implements backend.Holder.

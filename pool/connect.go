@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/puddle/v2"
 	"go.uber.org/zap"
 
 	"github.com/pgvalet/pgvalet/backend"
@@ -50,13 +51,13 @@ func (p *Pool) wanted() bool {
 // being checked or reset is about to come.
 const soon = time.Second
 
-// nearlyFree is how many servers the caretaker has had for a moment only. mu is
-// held.
+// nearlyFree is how many servers the caretaker has had for a moment only, and
+// not for the sake of a client that left in the middle of something. mu is held.
 func (p *Pool) nearlyFree() int {
 	n := 0
 	since := time.Now().Add(p.set.cancelTimeout() - soon)
 	for l := range p.leases {
-		if l.state == stateTested && l.deadline.After(since) {
+		if l.state == stateTested && l.brief && l.deadline.After(since) {
 			n++
 		}
 	}
@@ -73,7 +74,12 @@ func (p *Pool) open() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.connecting--
-	if err != nil {
+	defer p.set.changed()
+	switch {
+	case errors.Is(err, puddle.ErrNotAvailable): // pool_size has become smaller meanwhile
+		p.launch()
+		return
+	case err != nil:
 		p.loginFailed(err)
 		return
 	}
@@ -125,7 +131,7 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 
 	p.mu.Lock()
 	p.leases[l] = struct{}{}
-	if p.welcome == nil {
+	if p.welcome == nil && generation == p.generation {
 		p.welcome = newWelcome(login.Params, s.Vars)
 		p.answerWelcome(nil)
 	}

@@ -44,7 +44,7 @@ func (p *Pool) tidy(now time.Time) {
 	for l := range p.leases {
 		if l.state == stateTested && !l.deadline.IsZero() && now.After(l.deadline) {
 			if loop := l.Server.Stream.Loop(); loop != nil {
-				loop.Post(overdue, l)
+				loop.Post(func(any) { l.overdue(loop) }, nil)
 			}
 		}
 	}

@@ -47,6 +47,7 @@ type Lease struct {
 	client    uint64 // who has it, 0 for nobody
 	requestAt time.Time
 	cancels   int       // cancel requests on their way to the server
+	brief     bool      // the caretaker has nothing to wait for but one query
 	deadline  time.Time // when the caretaker gives up; zero: never
 	closeWhy  string    // why the server is to be closed when it is free, "" for not
 }
@@ -139,24 +140,24 @@ func (l *Lease) Return(loop *evloop.Loop, query string) {
 		l.Release(loop)
 		return
 	}
-	l.care.begin(loop, query)
+	l.care.begin(loop, caretaker{query: query})
 }
 
 // Abandon gives back a server whose client is gone or was sent away in the
-// middle of something. A query that is running is cancelled, a transaction
-// rolled back, query ("" for none) run; if that takes longer than
+// middle of something. A query that is running is cancelled, if cancel says so,
+// a transaction rolled back, query ("" for none) run; if that takes longer than
 // cancel_wait_timeout, or is not possible, the server is closed.
-func (l *Lease) Abandon(loop *evloop.Loop, query string) {
+func (l *Lease) Abandon(loop *evloop.Loop, query string, cancel bool) {
 	s := l.Server
 	busy := s.TxStatus() == 0
 	if s.Stream.Closed() || !s.Abandon() {
 		l.Destroy("client disconnect while server was not ready")
 		return
 	}
-	if busy {
+	if busy && cancel {
 		l.Cancel(func() {})
 	}
-	l.care.begin(loop, query)
+	l.care.begin(loop, caretaker{query: query, abandoned: true})
 }
 
 // Cancel asks the server to stop what it is doing. It returns at once, and
@@ -166,6 +167,11 @@ func (l *Lease) Abandon(loop *evloop.Loop, query string) {
 func (l *Lease) Cancel(done func()) {
 	p := l.Pool
 	p.mu.Lock()
+	if l.cancels >= maxCancels {
+		p.mu.Unlock()
+		done()
+		return
+	}
 	l.cancels++
 	p.mu.Unlock()
 	p.set.goroutines.Go(func() {
@@ -173,12 +179,16 @@ func (l *Lease) Cancel(done func()) {
 		ctx, stop := context.WithTimeout(p.set.ctx, p.set.cancelTimeout())
 		defer stop()
 		s := l.Server
-		if err := backend.Cancel(ctx, s.Target, s.Addr, s.OverTLS, s.PID, s.Key); err != nil {
+		err := backend.Cancel(ctx, s.Target, s.Addr, s.OverTLS, s.PID, s.Key)
+		if err != nil {
 			l.log.Warn("cancel request failed", zap.Error(err))
 		}
 		p.mu.Lock()
+		if err != nil {
+			l.closeWhy = "cancel request may still be on its way"
+		}
 		l.cancels--
-		waiting := l.cancels == 0 && l.state == stateBeingCanceled
+		waiting := l.cancels == 0 && (l.state == stateBeingCanceled || l.state == stateTested)
 		p.mu.Unlock()
 		if waiting {
 			if loop := s.Stream.Loop(); loop != nil { // else it is lost, which is noted elsewhere
@@ -188,13 +198,34 @@ func (l *Lease) Cancel(done func()) {
 	})
 }
 
+// maxCancels is how many cancel requests may be on their way to one server. They
+// all stop the same query.
+const maxCancels = 2
+
 // canceled runs on the server's loop when the last cancel request has arrived
 // while the server was being kept for it.
 func canceled(arg any) {
 	l := arg.(*Lease)
-	if loop := l.Server.Stream.Loop(); loop != nil {
-		l.Release(loop)
+	loop := l.Server.Stream.Loop()
+	if loop == nil {
+		return
 	}
+	l.Pool.mu.Lock()
+	state := l.state
+	l.Pool.mu.Unlock()
+	switch state {
+	case stateBeingCanceled:
+		l.Release(loop)
+	case stateTested:
+		l.care.Settle()
+	}
+}
+
+// cancelling reports whether a cancel request is on its way to the server.
+func (l *Lease) cancelling() bool {
+	l.Pool.mu.Lock()
+	defer l.Pool.mu.Unlock()
+	return l.cancels > 0
 }
 
 // onIdleEvent runs on the server's loop when something happens to a server that
@@ -226,7 +257,15 @@ func closeClaimed(arg any) {
 	if loop := l.Server.Stream.Loop(); loop != nil {
 		_ = l.Server.Stream.Unpark(loop)
 	}
-	l.Destroy(l.closeWhy)
+	l.destroyWhy()
+}
+
+// destroyWhy is Destroy for the reason that was noted.
+func (l *Lease) destroyWhy() {
+	l.Pool.mu.Lock()
+	why := l.closeWhy
+	l.Pool.mu.Unlock()
+	l.Destroy(why)
 }
 
 // testClaimed runs on the server's loop for a parked server that is to be asked
@@ -242,16 +281,16 @@ func testClaimed(arg any) {
 		return
 	}
 	query, _ := l.Pool.set.check()
-	l.care.begin(loop, query)
+	l.care.begin(loop, caretaker{query: query})
 }
 
-// overdue runs on the server's loop when the caretaker's time is up.
-func overdue(arg any) {
-	l := arg.(*Lease)
+// overdue runs on the loop that the server was on when the caretaker's time was
+// up. It may have been lent since, to another loop even, and have come back.
+func (l *Lease) overdue(loop *evloop.Loop) {
 	l.Pool.mu.Lock()
-	late := !l.deadline.IsZero() && l.state == stateTested
+	late := l.state == stateTested && !l.deadline.IsZero() && time.Now().After(l.deadline)
 	l.Pool.mu.Unlock()
-	if late {
+	if late && l.Server.Stream.Loop() == loop {
 		l.Destroy("server did not become ready in time")
 	}
 }

@@ -182,7 +182,7 @@ func (p *Pool) take(now time.Time) *Lease {
 			continue
 		}
 		if query, delay := p.set.check(); query != "" && res.IdleDuration() > delay {
-			l.state, l.deadline = stateTested, now.Add(p.set.cancelTimeout())
+			l.state, l.brief, l.deadline = stateTested, true, now.Add(p.set.cancelTimeout())
 			l.Server.Stream.Loop().Post(testClaimed, l)
 			continue
 		}
@@ -310,6 +310,8 @@ func (p *Pool) mustClose(l *Lease, now time.Time) string {
 		return "pause mode"
 	case p.set.closing.Load():
 		return "server shutting down"
+	case l.closeWhy != "":
+		return l.closeWhy
 	case p.lifetime == 0 && l.requestAt.IsZero():
 		return "" // one use, which is still to come
 	case p.lifetime == 0:

@@ -125,7 +125,7 @@ func (ps *Pools) untilGone(ctx context.Context, pools []*Pool, still func() bool
 		n := 0
 		for _, p := range pools {
 			p.mu.Lock()
-			n += len(p.leases)
+			n += len(p.leases) + p.connecting
 			p.mu.Unlock()
 		}
 		if n == 0 || !still() {
@@ -292,5 +292,6 @@ func (ps *Pools) Reload(s Settings) {
 	defer ps.mu.Unlock()
 	for _, p := range dropped {
 		delete(ps.pools, key{p.Database, p.User})
+		ps.statements.Forget(p)
 	}
 }

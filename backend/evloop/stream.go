@@ -144,6 +144,9 @@ func (s *Stream) Write(p []byte) {
 		return
 	}
 	l := s.loop.Load()
+	if l == nil {
+		return // it was never attached
+	}
 	l.sealed, l.writer = l.sealed[:0], s
 	_, err := s.tls.Write(p)
 	l.writer = nil
