@@ -310,6 +310,9 @@ func (p *Pool) mustClose(l *Lease, now time.Time) string {
 	case p.set.closing.Load():
 		return "server shutting down"
 	case p.lifetime == 0:
+		if l.requestAt.IsZero() {
+			return "" // it is for one use
+		}
 		return "server_lifetime"
 	case now.Sub(l.Server.ConnectedAt) > p.lifetime:
 		// Not all at once: servers that were opened together would leave
