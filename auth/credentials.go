@@ -85,11 +85,11 @@ func (s *TokenSource) retrieve(region string) (generationCredentials, error) {
 		if creds.AccessKeyID != last.AccessKeyID {
 			s.log.Info("aws credentials", zap.String("source", creds.Source),
 				zap.String("access key", "…"+creds.AccessKeyID[max(0, len(creds.AccessKeyID)-4):]),
-				zap.Bool("can expire", creds.CanExpire), zap.Time("expires", creds.Expires))
+				zap.String("expires", expiry(creds)))
 		}
 		return generationCredentials{creds, last.generation}, nil
 	case checkCredentials(last.Credentials, now) == nil:
-		s.log.Warn("aws credentials not renewed; the last ones still serve", zap.Error(err), zap.Time("until", last.Expires))
+		s.log.Warn("aws credentials not renewed; the last ones still serve", zap.Error(err), zap.String("until", expiry(last.Credentials)))
 		return last, nil
 	}
 	return generationCredentials{}, err
@@ -204,4 +204,12 @@ func hint(code string) string {
 		return " (is the web identity token file current?)"
 	}
 	return ""
+}
+
+// expiry is when c expires, for log lines.
+func expiry(c aws.Credentials) string {
+	if !c.CanExpire {
+		return "never"
+	}
+	return c.Expires.UTC().Format(time.RFC3339)
 }

@@ -58,11 +58,11 @@ func TestTokenRefreshedAheadOfNeed(t *testing.T) {
 				c.set(life, nil)
 			}
 			first := s.mustToken(t, testKey)
-			time.Sleep(life * 55 / 100)
+			pass(life * 55 / 100)
 			if s.mustToken(t, testKey) != first {
 				t.Fatal("the token changed too early")
 			}
-			time.Sleep(life*20/100 + sweepInterval) // nobody asks meanwhile
+			pass(life*20/100 + sweepInterval) // nobody asks meanwhile
 			s.wantStats(t, TokenStats{Signed: 2, Served: 2, Refreshes: 1})
 			if second := s.mustToken(t, testKey); second == first || !second.Expires().After(first.Expires()) {
 				t.Errorf("life %v: the token was not replaced", life)
@@ -79,7 +79,7 @@ func TestTokenSteadyUse(t *testing.T) {
 		canceled, cancel := context.WithCancel(t.Context())
 		cancel() // a call that had to wait would fail
 		for range 24 * 60 * 6 {
-			time.Sleep(10 * time.Second)
+			pass(10 * time.Second)
 			got, err := s.Token(canceled, testKey)
 			if err != nil {
 				t.Fatal(err)
@@ -101,9 +101,9 @@ func TestTokenSteadyUse(t *testing.T) {
 func TestTokenUnusedIsDropped(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *TokenSource, c *credentialSource) {
 		s.mustToken(t, testKey)
-		time.Sleep(14 * time.Minute)
+		pass(14 * time.Minute)
 		s.wantStats(t, TokenStats{Signed: 1, Served: 1})
-		time.Sleep(time.Minute + sweepInterval)
+		pass(time.Minute + sweepInterval)
 		synctest.Wait()
 		s.mu.Lock()
 		left := len(s.entries)
@@ -120,7 +120,7 @@ func TestTokenUnusedIsDropped(t *testing.T) {
 func TestTokenAskedLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *TokenSource, c *credentialSource) {
 		first := s.mustToken(t, testKey)
-		time.Sleep(12 * time.Minute)
+		pass(12 * time.Minute)
 		c.gate = make(chan struct{})
 		s.mu.Lock()
 		s.last = aws.Credentials{} // so that the refresh has to wait
@@ -150,7 +150,7 @@ func TestTokenLastGoodIsServedWhileRefreshFails(t *testing.T) {
 			if got := s.mustToken(t, testKey); !got.Expires().Equal(begin.Add(12 * time.Minute)) {
 				t.Fatalf("expires %v after the first, want 12 minutes", got.Expires().Sub(begin))
 			}
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		if logs.Len() == 0 || logs.Len() > 60 {
 			t.Errorf("%d warnings", logs.Len())
@@ -158,12 +158,12 @@ func TestTokenLastGoodIsServedWhileRefreshFails(t *testing.T) {
 		if s.Stats().Errors != 0 {
 			t.Errorf("%d errors while the old credentials were good", s.Stats().Errors)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if _, err := s.Token(t.Context(), testKey); err == nil || !strings.Contains(err.Error(), "sts is down") {
 			t.Errorf("error %v, want the one of the credentials", err)
 		}
 		c.set(time.Hour, nil)
-		time.Sleep(errorPause)
+		pass(errorPause)
 		s.mustToken(t, testKey)
 	})
 }
@@ -181,12 +181,12 @@ func TestTokenSurvivesFailedRefresh(t *testing.T) {
 			if s.mustToken(t, testKey) != first {
 				t.Fatal("another token")
 			}
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		if n := c.retrievals() - asked; n < 10 || n > 40 {
 			t.Errorf("%d attempts to refresh in five minutes", n)
 		}
-		time.Sleep(errorPause)
+		pass(errorPause)
 		if _, err := s.Token(t.Context(), testKey); err == nil {
 			t.Error("a token was served in its last seconds")
 		}
@@ -210,7 +210,7 @@ func TestTokenErrorIsKeptForSeconds(t *testing.T) {
 		if _, err := s.Token(t.Context(), testKey); !errors.Is(err, cause) {
 			t.Errorf("error %v, want the one that is kept", err)
 		}
-		time.Sleep(errorPause)
+		pass(errorPause)
 		s.mustToken(t, testKey)
 	})
 }
@@ -252,7 +252,7 @@ func TestTokenInvalidateAfterFailedRefresh(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *TokenSource, c *credentialSource) {
 		c.set(8*time.Minute, nil)
 		first := s.mustToken(t, testKey)
-		time.Sleep(6 * time.Minute)
+		pass(6 * time.Minute)
 		s.mu.Lock()
 		s.last = aws.Credentials{}
 		s.mu.Unlock()
@@ -299,7 +299,7 @@ func TestTokenHangingCredentials(t *testing.T) {
 		c.mu.Lock()
 		c.gate = nil
 		c.mu.Unlock()
-		time.Sleep(errorPause)
+		pass(errorPause)
 		s.mustToken(t, testKey)
 	})
 }

@@ -75,6 +75,12 @@ func inBubble(t *testing.T, test func(t *testing.T, s *TokenSource, c *credentia
 	})
 }
 
+// pass lets d go by on the clock of the bubble.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func (s *TokenSource) mustToken(t *testing.T, k TokenKey) Token {
 	t.Helper()
 	got, err := s.Token(t.Context(), k)

@@ -180,6 +180,7 @@ type ScramExchange struct {
 	conversation *scram.ServerConversation
 	plus         bool // the client selected SCRAM-SHA-256-PLUS
 	mock         bool // nobody can pass
+	over         bool // it has ended, well or not
 	begun        bool
 }
 
@@ -189,6 +190,15 @@ type ScramExchange struct {
 // authenticated. An error ends the exchange; there is nothing to send but an
 // ErrorResponse, and no bytes of the client are in it.
 func (e *ScramExchange) Step(clientMessage []byte) (serverMessage []byte, done bool, err error) {
+	if e.over {
+		return nil, true, errors.New("scram: the exchange is over")
+	}
+	serverMessage, done, err = e.step(clientMessage)
+	e.over = done
+	return serverMessage, done, err
+}
+
+func (e *ScramExchange) step(clientMessage []byte) (serverMessage []byte, done bool, err error) {
 	if len(clientMessage) > maxClientMessage {
 		return nil, true, errors.New("scram: the client's message is too long")
 	}

@@ -115,7 +115,9 @@ func TestSecretsPrintRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	values := []any{
-		secret, &secret, tok, &tok, list, *list, []Secret{secret}, map[string]Token{"t": tok},
+		secret, &secret, tok, &tok, list, *list,
+		[]Secret{secret},
+		map[string]Token{"t": tok},
 		struct {
 			hidden Secret
 			Shown  Token

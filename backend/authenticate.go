@@ -50,6 +50,9 @@ func (s *session) answer(body []byte) error {
 		return connectError(BrokenProtocol, "authentication message of %d bytes", len(body))
 	}
 	method := binary.BigEndian.Uint32(body)
+	if (method == pgproto3.AuthTypeOk || method == pgproto3.AuthTypeCleartextPassword) && len(body) != 4 {
+		return connectError(BrokenProtocol, "authentication message of %d bytes", len(body))
+	}
 	switch method {
 	case pgproto3.AuthTypeOk:
 		if s.auth.scram != nil && !s.auth.final {
@@ -68,7 +71,7 @@ func (s *session) answer(body []byte) error {
 	s.auth.asked = true
 	s.stage = "the answer to the password"
 	if s.t.IAM != nil && method != pgproto3.AuthTypeCleartextPassword {
-		return authImpossible("server did not ask for a cleartext password",
+		return authImpossible("server did not ask for a cleartext password: its role is not a member of rds_iam, or IAM database authentication is disabled",
 			"server did not ask for a cleartext password: role %q is not a member of rds_iam, or IAM database authentication is disabled", s.t.User)
 	}
 	switch method {

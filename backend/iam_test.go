@@ -144,7 +144,7 @@ func TestIAMNotAsked(t *testing.T) {
 		r.Set(func(k *backendtest.Knobs) { k.IAMUsers, k.Challenge = nil, method })
 		r.target.Password = auth.ParseSecret("never sent")
 		_, err := Connect(testContext(t), r.target)
-		wantConnectError(t, err, AuthImpossible, "server login failed: server did not ask for a cleartext password",
+		wantConnectError(t, err, AuthImpossible, "server login failed: server did not ask for a cleartext password: its role is not a member of rds_iam, or IAM database authentication is disabled",
 			`role "postgres" is not a member of rds_iam, or IAM database authentication is disabled`)
 		if s := r.Stats(); s.DistinctTokens != 0 || s.Accepted != 1 || len(s.Refused) != 0 {
 			t.Errorf("%s: %+v", method, s)

@@ -79,64 +79,151 @@ func TestHostileServers(t *testing.T) {
 		kind           Kind
 		client, reason string
 	}{
-		{"not PostgreSQL", backendtest.Script{startup, send("SSH-2.0-OpenSSH_9.2p1\r\n"), ended},
-			BrokenProtocol, violation, "message of"},
-		{"not a message", backendtest.Script{startup, send("R\x00\x00\x00\x03"), ended},
-			BrokenProtocol, violation, "not the header of a message"},
-		{"negative length", backendtest.Script{startup, send("R\xff\xff\xff\xff"), ended},
-			BrokenProtocol, violation, "not the header of a message"},
-		{"huge length", backendtest.Script{startup, send("E\x7f\xff\xff\xff"), ended},
-			BrokenProtocol, violation, "message of 2147483643 bytes"},
-		{"many messages", backendtest.Script{startup, send(authOK), hail(message('N', "MSOS\x00\x00"+strings.Repeat("x", 60000)))},
-			BrokenProtocol, violation, "while waiting for the end of the login"},
-		{"query result", backendtest.Script{startup, send("D\x00\x00\x00\x06\x00\x00"), ended},
-			BrokenProtocol, violation, "message of type 'D' while waiting for the answer to the startup message"},
-		{"ready before authentication", backendtest.Script{startup, send(readyIdle), ended},
-			BrokenProtocol, violation, "message of type 'Z'"},
-		{"short authentication message", backendtest.Script{startup, send("R\x00\x00\x00\x05\x00"), ended},
-			BrokenProtocol, violation, "authentication message of 1 bytes"},
-		{"authentication twice", backendtest.Script{startup, send("R\x00\x00\x00\x08\x00\x00\x00\x03"), expectPassword, send("R\x00\x00\x00\x0c\x00\x00\x00\x05salt"), ended},
-			BrokenProtocol, violation, "asks for authentication twice"},
-		{"authentication after its end", backendtest.Script{startup, send(authOK + "R\x00\x00\x00\x08\x00\x00\x00\x03"), ended},
-			BrokenProtocol, violation, "message of type 'R'"},
-		{"GSSAPI", backendtest.Script{startup, send("R\x00\x00\x00\x08\x00\x00\x00\x07"), ended},
-			AuthImpossible, "server login failed: unsupported authentication method", "method 7"},
-		{"SASL without SCRAM", backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0aOAUTHBEARER\x00\x00"))), ended},
-			AuthImpossible, "server login failed: none of the server's SASL authentication mechanisms are supported", "OAUTHBEARER"},
-		{"SASL from the middle", backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0br=x"))), ended},
-			BrokenProtocol, violation, "before it began"},
-		{"SASL from the end", backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0cv=x"))), ended},
-			BrokenProtocol, violation, "before it began"},
-		{"SCRAM without proof", backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"))), expectScram("SCRAM-SHA-256"), send(authOK), ended},
-			AuthImpossible, "server login failed: invalid server signature", "without proof"},
-		{"SCRAM with a wrong signature", backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"))), scramWithWrongSignature, ended},
-			AuthImpossible, "server login failed: invalid server signature", "scram"},
-		{"SCRAM with a nonce of its own", backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"))), expectScram("SCRAM-SHA-256"), send(string(message('R', "\x00\x00\x00\x0br=x,s=AAAA,i=4096"))), ended},
-			AuthImpossible, "server login failed: SASL authentication failed", "scram"},
-		{"in a transaction", backendtest.Script{startup, send(authOK + "Z\x00\x00\x00\x05T"), ended},
-			BrokenProtocol, violation, "not idle"},
-		{"short ReadyForQuery", backendtest.Script{startup, send(authOK + "Z\x00\x00\x00\x04"), ended},
-			BrokenProtocol, violation, "not idle"},
-		{"more after ReadyForQuery", backendtest.Script{startup, send(authOK + readyIdle + "S"), ended},
-			BrokenProtocol, violation, "bytes after ReadyForQuery"},
-		{"long cancel key", backendtest.Script{startup, send(authOK + string(message('K', strings.Repeat("k", 4+257)))), ended},
-			BrokenProtocol, violation, "cancel key of 257 bytes"},
-		{"short cancel key", backendtest.Script{startup, send(authOK + string(message('K', "pid.key"))), ended},
-			BrokenProtocol, violation, "BackendKeyData"},
-		{"broken parameter", backendtest.Script{startup, send(authOK + string(message('S', "name\x00value"))), ended},
-			BrokenProtocol, violation, ""},
-		{"broken error", backendtest.Script{startup, send(string(message('E', "Mmessage"))), ended},
-			BrokenProtocol, violation, ""},
-		{"end at once", backendtest.Script{startup},
-			ConnectionLost, crashed, "closed the connection while waiting for the answer to the startup message"},
-		{"end in a header", backendtest.Script{startup, send("R\x00")},
-			ConnectionLost, crashed, "closed the connection"},
-		{"end in a message", backendtest.Script{startup, send(authOK[:7])},
-			ConnectionLost, crashed, "closed the connection"},
-		{"end in the login", backendtest.Script{startup, send(authOK)},
-			ConnectionLost, crashed, "while waiting for the end of the login"},
-		{"reset", backendtest.Script{startup, backendtest.Reset()},
-			ConnectionLost, crashed, "connection reset"},
+		{
+			"not PostgreSQL",
+			backendtest.Script{startup, send("SSH-2.0-OpenSSH_9.2p1\r\n"), ended},
+			BrokenProtocol, violation, "message of",
+		},
+		{
+			"not a message",
+			backendtest.Script{startup, send("R\x00\x00\x00\x03"), ended},
+			BrokenProtocol, violation, "not the header of a message",
+		},
+		{
+			"negative length",
+			backendtest.Script{startup, send("R\xff\xff\xff\xff"), ended},
+			BrokenProtocol, violation, "not the header of a message",
+		},
+		{
+			"huge length",
+			backendtest.Script{startup, send("E\x7f\xff\xff\xff"), ended},
+			BrokenProtocol, violation, "message of 2147483643 bytes",
+		},
+		{
+			"many messages",
+			backendtest.Script{startup, send(authOK), hail(message('N', "MSOS\x00\x00"+strings.Repeat("x", 60000)))},
+			BrokenProtocol, violation, "while waiting for the end of the login",
+		},
+		{
+			"query result",
+			backendtest.Script{startup, send("D\x00\x00\x00\x06\x00\x00"), ended},
+			BrokenProtocol, violation, "message of type 'D' while waiting for the answer to the startup message",
+		},
+		{
+			"ready before authentication",
+			backendtest.Script{startup, send(readyIdle), ended},
+			BrokenProtocol, violation, "message of type 'Z'",
+		},
+		{
+			"short authentication message",
+			backendtest.Script{startup, send("R\x00\x00\x00\x05\x00"), ended},
+			BrokenProtocol, violation, "authentication message of 1 bytes",
+		},
+		{
+			"authentication twice",
+			backendtest.Script{startup, send("R\x00\x00\x00\x08\x00\x00\x00\x03"), expectPassword, send("R\x00\x00\x00\x0c\x00\x00\x00\x05salt"), ended},
+			BrokenProtocol, violation, "asks for authentication twice",
+		},
+		{
+			"authentication after its end",
+			backendtest.Script{startup, send(authOK + "R\x00\x00\x00\x08\x00\x00\x00\x03"), ended},
+			BrokenProtocol, violation, "message of type 'R'",
+		},
+		{
+			"GSSAPI",
+			backendtest.Script{startup, send("R\x00\x00\x00\x08\x00\x00\x00\x07"), ended},
+			AuthImpossible, "server login failed: unsupported authentication method", "method 7",
+		},
+		{
+			"SASL without SCRAM",
+			backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0aOAUTHBEARER\x00\x00"))), ended},
+			AuthImpossible, "server login failed: none of the server's SASL authentication mechanisms are supported", "OAUTHBEARER",
+		},
+		{
+			"SASL from the middle",
+			backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0br=x"))), ended},
+			BrokenProtocol, violation, "before it began",
+		},
+		{
+			"SASL from the end",
+			backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0cv=x"))), ended},
+			BrokenProtocol, violation, "before it began",
+		},
+		{
+			"SCRAM without proof",
+			backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"))), expectScram("SCRAM-SHA-256"), send(authOK), ended},
+			AuthImpossible, "server login failed: invalid server signature", "without proof",
+		},
+		{
+			"SCRAM with a wrong signature",
+			backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"))), scramWithWrongSignature, ended},
+			AuthImpossible, "server login failed: invalid server signature", "scram",
+		},
+		{
+			"SCRAM with a nonce of its own",
+			backendtest.Script{startup, send(string(message('R', "\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"))), expectScram("SCRAM-SHA-256"), send(string(message('R', "\x00\x00\x00\x0br=x,s=AAAA,i=4096"))), ended},
+			AuthImpossible, "server login failed: SASL authentication failed", "scram",
+		},
+		{
+			"in a transaction",
+			backendtest.Script{startup, send(authOK + "Z\x00\x00\x00\x05T"), ended},
+			BrokenProtocol, violation, "not idle",
+		},
+		{
+			"short ReadyForQuery",
+			backendtest.Script{startup, send(authOK + "Z\x00\x00\x00\x04"), ended},
+			BrokenProtocol, violation, "not idle",
+		},
+		{
+			"more after ReadyForQuery",
+			backendtest.Script{startup, send(authOK + readyIdle + readyIdle), ended},
+			BrokenProtocol, violation, "message of type 'Z' after ReadyForQuery",
+		},
+		{
+			"long cancel key",
+			backendtest.Script{startup, send(authOK + string(message('K', strings.Repeat("k", 4+257)))), ended},
+			BrokenProtocol, violation, "cancel key of 257 bytes",
+		},
+		{
+			"short cancel key",
+			backendtest.Script{startup, send(authOK + string(message('K', "pid.key"))), ended},
+			BrokenProtocol, violation, "BackendKeyData",
+		},
+		{
+			"broken parameter",
+			backendtest.Script{startup, send(authOK + string(message('S', "name\x00value"))), ended},
+			BrokenProtocol, violation, "",
+		},
+		{
+			"broken error",
+			backendtest.Script{startup, send(string(message('E', "Mmessage"))), ended},
+			BrokenProtocol, violation, "",
+		},
+		{
+			"end at once",
+			backendtest.Script{startup},
+			ConnectionLost, crashed, "closed the connection while waiting for the answer to the startup message",
+		},
+		{
+			"end in a header",
+			backendtest.Script{startup, send("R\x00")},
+			ConnectionLost, crashed, "closed the connection",
+		},
+		{
+			"end in a message",
+			backendtest.Script{startup, send(authOK[:7])},
+			ConnectionLost, crashed, "closed the connection",
+		},
+		{
+			"end in the login",
+			backendtest.Script{startup, send(authOK)},
+			ConnectionLost, crashed, "while waiting for the end of the login",
+		},
+		{
+			"reset",
+			backendtest.Script{startup, backendtest.Reset()},
+			ConnectionLost, crashed, "connection reset",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := backendtest.StartScript(t, test.script)
@@ -238,18 +325,36 @@ func TestHostileTLS(t *testing.T) {
 		kind           Kind
 		client, reason string
 	}{
-		{"strange answer", backendtest.Script{expectSSLRequest('X')},
-			BrokenProtocol, "server login failed: protocol violation", "answered the SSLRequest with 'X'"},
-		{"error instead of an answer", backendtest.Script{expectSSLRequest('E')},
-			ConnectionLost, "server conn crashed?", "with an error"},
-		{"end instead of an answer", backendtest.Script{func(c *backendtest.ScriptConn) error { _, err := c.Backend.ReceiveStartupMessage(); return err }},
-			ConnectionLost, "server conn crashed?", "the answer to the SSLRequest"},
-		{"bytes slipped in before the handshake", backendtest.Script{expectSSLRequest('S'), send(authOK + readyIdle), readAll},
-			TLSFailed, "server TLS handshake failed", "first record does not look like a TLS handshake"},
-		{"end instead of a handshake", backendtest.Script{expectSSLRequest('S')},
-			TLSFailed, "server TLS handshake failed", ""},
-		{"more after ReadyForQuery, same record", backendtest.Script{backendtest.AcceptTLS(config1), startup, send(authOK + readyIdle + "S")},
-			BrokenProtocol, "server login failed: protocol violation", "bytes after ReadyForQuery"},
+		{
+			"strange answer",
+			backendtest.Script{expectSSLRequest('X')},
+			BrokenProtocol, "server login failed: protocol violation", "answered the SSLRequest with 'X'",
+		},
+		{
+			"error instead of an answer",
+			backendtest.Script{expectSSLRequest('E')},
+			ConnectionLost, "server conn crashed?", "with an error",
+		},
+		{
+			"end instead of an answer",
+			backendtest.Script{func(c *backendtest.ScriptConn) error { _, err := c.Backend.ReceiveStartupMessage(); return err }},
+			ConnectionLost, "server conn crashed?", "the answer to the SSLRequest",
+		},
+		{
+			"bytes slipped in before the handshake",
+			backendtest.Script{expectSSLRequest('S'), send(authOK + readyIdle), readAll},
+			TLSFailed, "server TLS handshake failed", "first record does not look like a TLS handshake",
+		},
+		{
+			"end instead of a handshake",
+			backendtest.Script{expectSSLRequest('S')},
+			TLSFailed, "server TLS handshake failed", "",
+		},
+		{
+			"more after ReadyForQuery, same record",
+			backendtest.Script{backendtest.AcceptTLS(config1), startup, send(authOK + readyIdle + readyIdle)},
+			BrokenProtocol, "server login failed: protocol violation", "message of type 'Z' after ReadyForQuery",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := backendtest.StartScript(t, test.script)
@@ -284,6 +389,45 @@ func TestChannelBinding(t *testing.T) {
 	target.Password = auth.ParseSecret("x")
 	_, err = Connect(testContext(t), target)
 	wantLoginError(t, err, "28P01", "bound")
+}
+
+// A server may be told to go, or to read its settings again, the moment that a
+// login is over.
+func TestUnaskedAfterLogin(t *testing.T) {
+	_, ca := tlsServer.postgres(t)
+	cert, err := ca.Issue("pg.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	param := string(message('S', "TimeZone\x00UTC\x00"))
+	gone := string(message('E', "SFATAL\x00C57P01\x00Mterminating connection due to administrator command\x00\x00"))
+	for _, overTLS := range []bool{false, true} {
+		login := func(t *testing.T, last string) (*Login, error) {
+			script := backendtest.Script{backendtest.ExpectStartup(nil), backendtest.SendBytes([]byte(authOK + readyIdle + last)), readAll}
+			mode := config.SSLDisable
+			if overTLS {
+				script = append(backendtest.Script{backendtest.AcceptTLS(&tls.Config{Certificates: []tls.Certificate{cert.TLS}})}, script...)
+				mode = config.SSLRequire
+			}
+			target := scriptTarget(t, backendtest.StartScript(t, script))
+			target.SSLMode = mode
+			return Connect(testContext(t), target)
+		}
+		t.Run(fmt.Sprintf("settings read, TLS %v", overTLS), func(t *testing.T) {
+			l, err := login(t, param+string(message('N', "SNOTICE\x00C00000\x00Mhello\x00\x00")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			if want := []Parameter{{"TimeZone", "UTC"}}; !slices.Equal(l.Params, want) {
+				t.Errorf("parameters %v, want %v", l.Params, want)
+			}
+		})
+		t.Run(fmt.Sprintf("told to go, TLS %v", overTLS), func(t *testing.T) {
+			_, err := login(t, param+gone)
+			wantLoginError(t, err, "57P01", "terminating connection due to administrator command")
+		})
+	}
 }
 
 // What servers of other versions may say beside PostgreSQL 15.

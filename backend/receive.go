@@ -43,12 +43,17 @@ func (s *session) receive() (typ byte, body []byte, err error) {
 // header reads a message's type and the length of what follows.
 func (s *session) header() (typ byte, n int, err error) {
 	var h [wire.HeaderLen]byte
-	if _, err := io.ReadFull(s.stream, h[:]); err != nil {
+	return s.headerFrom(&h, 0)
+}
+
+// headerFrom is header when the first have bytes of h are there already.
+func (s *session) headerFrom(h *[wire.HeaderLen]byte, have int) (typ byte, n int, err error) {
+	if _, err := io.ReadFull(s.stream, h[have:]); err != nil {
 		return 0, 0, s.lost(err)
 	}
 	typ, n, _ = wire.Header(h[:])
 	if n -= len(h); n < 0 {
-		return 0, 0, connectError(BrokenProtocol, "%q is not the header of a message", h)
+		return 0, 0, connectError(BrokenProtocol, "%q is not the header of a message", *h)
 	}
 	return typ, n, nil
 }
@@ -76,46 +81,61 @@ func (s *session) lost(err error) error {
 	return connectError(ConnectionLost, "while waiting for %s: %w", s.stage, err)
 }
 
-// quiet makes sure that the server has sent nothing after ReadyForQuery. With
-// TLS, bytes that crypto/tls holds already would be forgotten: no poller
-// announces them. Without, they would still be read, but nobody has asked for
-// any.
+// quiet takes what the server has sent unasked behind ReadyForQuery: it may be
+// told to go, or to read its settings again, at that very moment. Nothing may
+// be left: what crypto/tls holds would be forgotten, as no poller announces it.
 func (s *session) quiet() error {
-	var n int
-	var err error
-	if s.login.TLS == nil {
-		n, err = s.peek()
-	} else {
-		// crypto/tls gives what it has, and asks the socket in vain.
-		_ = s.login.Transport.SetReadDeadline(longAgo)
-		n, err = s.login.TLS.Read(make([]byte, 1))
-		_ = s.login.Transport.SetReadDeadline(time.Time{})
-	}
-	var wait interface{ Timeout() bool }
-	switch {
-	case n > 0:
-		return connectError(BrokenProtocol, "bytes after ReadyForQuery")
-	case errors.As(err, &wait) && wait.Timeout():
-		return nil
-	default:
-		return s.lost(err)
+	for {
+		var h [wire.HeaderLen]byte
+		n, err := s.arrived(h[:1])
+		if wait := (interface{ Timeout() bool })(nil); n == 0 && errors.As(err, &wait) && wait.Timeout() && s.ctx.Err() == nil {
+			return nil
+		}
+		if n == 0 || s.ctx.Err() != nil { // arrived may have lifted the deadline that ends reads with ctx
+			return s.lost(err)
+		}
+		typ, n, err := s.headerFrom(&h, 1)
+		if err != nil {
+			return err
+		}
+		if typ != wire.ParameterStatus && typ != wire.NoticeResponse && typ != wire.ErrorResponse && typ != wire.NotificationResponse {
+			return connectError(BrokenProtocol, "message of type %q after ReadyForQuery", typ)
+		}
+		body, err := s.rest(n)
+		if err != nil {
+			return err
+		}
+		if typ == wire.NotificationResponse { // of a LISTEN in connect_query
+			continue
+		}
+		if err := s.asynchronous(typ, body); err != nil {
+			return err
+		}
 	}
 }
 
-// peek looks at what has arrived without taking it.
-func (s *session) peek() (n int, err error) {
+// arrived reads into p what is here already; the error is a timeout if that is
+// nothing.
+func (s *session) arrived(p []byte) (n int, err error) {
+	if s.login.TLS != nil {
+		// crypto/tls gives what it has, and asks the socket in vain.
+		_ = s.login.Transport.SetReadDeadline(longAgo)
+		n, err = s.login.TLS.Read(p)
+		_ = s.login.Transport.SetReadDeadline(time.Time{})
+		return n, err
+	}
 	raw, err := s.login.Transport.NetConn().(syscall.Conn).SyscallConn()
 	if err != nil {
 		return 0, err
 	}
-	var peekErr error
+	var recvErr error
 	if err := raw.Control(func(fd uintptr) {
-		n, _, peekErr = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		n, _, recvErr = unix.Recvfrom(int(fd), p, unix.MSG_DONTWAIT)
 	}); err != nil {
 		return 0, err
 	}
-	if n == 0 && peekErr == nil {
+	if n == 0 && recvErr == nil {
 		return 0, io.EOF
 	}
-	return n, peekErr // EAGAIN is a timeout
+	return max(n, 0), recvErr // EAGAIN is a timeout
 }

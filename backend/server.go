@@ -160,6 +160,10 @@ func (s *Server) CopyIn() bool { return s.copyIn && !s.copyDone }
 // Aborted reports whether the server ignores everything up to the next Sync.
 func (s *Server) Aborted() bool { return s.aborted }
 
+// MidReply reports whether the holder has got a message of which more is to
+// come.
+func (s *Server) MidReply() bool { return s.left > 0 && s.leftForward }
+
 // SendLeft is how many bytes of the request being carried are still to be
 // sent.
 func (s *Server) SendLeft() int { return s.sendLeft }
@@ -241,12 +245,9 @@ func (s *Server) Writable(*evloop.Stream) {
 	}
 }
 
-// HungUp implements evloop.Handler.
-func (s *Server) HungUp(_ *evloop.Stream, gone bool) {
-	if gone {
-		s.lost(errors.New("server conn crashed?"))
-	}
-}
+// HungUp implements evloop.Handler. Reading is paused while the client takes
+// what there is; what the server said last, and its end, are read after that.
+func (s *Server) HungUp(*evloop.Stream, bool) {}
 
 // Parked implements evloop.Handler.
 func (s *Server) Parked(_ *evloop.Stream, l *evloop.Loop) { s.parked(l) }

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,8 +26,7 @@ const keywordVars = 4
 // NewTracked returns the usual parameters and extra ones
 // (track_extra_parameters).
 func NewTracked(extra []string) *Tracked {
-	t := &Tracked{names: alwaysTracked[:]}
-	t.names = t.names[:len(t.names):len(t.names)]
+	t := &Tracked{names: slices.Clip(alwaysTracked[:])}
 	for _, e := range extra {
 		if t.Index(e) < 0 {
 			t.names = append(t.names, e)

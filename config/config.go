@@ -3,7 +3,8 @@
 // It reads files and nothing else: it opens no socket and knows no other
 // package of pgvalet. Everything a file can say is parsed here, once: what
 // leaves this package are durations, modes and paths, never strings to be
-// parsed again. A Config is immutable after Load; a reload builds a new one.
+// parsed again. A Config is immutable once it is in use; a reload builds a new
+// one, which takes over what cannot change (KeepFixed).
 package config
 
 import (

@@ -38,6 +38,18 @@ func (c *Config) Diff(old *Config) []Change {
 	return changes
 }
 
+// KeepFixed gives c the values that old has for what only a restart applies: it
+// is for a Config that was loaded to take old's place, before anybody else sees
+// it.
+func (c *Config) KeepFixed(old *Config) {
+	was := old.table()
+	for i, s := range c.table() {
+		if s.restart {
+			s.copy(was[i].value)
+		}
+	}
+}
+
 // UnixSocket returns the path of the server's unix socket, if host names one.
 func (d *Database) UnixSocket() (path string, ok bool) {
 	if d.Host == "" || d.Host[0] != '/' && d.Host[0] != '@' {

@@ -32,6 +32,16 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+func TestKeepFixed(t *testing.T) {
+	old := parse(t, "[pgvalet]\nlisten_port = 6432\ntrack_extra_parameters = 'a'\nquery_timeout = 1\nunix_socket_mode = '0700'")
+	now := parse(t, "[pgvalet]\nlisten_port = 6433\ntrack_extra_parameters = 'b'\nquery_timeout = 2\nevent_loops = 3\nlog_format = 'json'\nverbose = 1")
+	now.KeepFixed(old)
+	want := []Change{{"query_timeout", "1", "2", true}, {"verbose", "0", "1", true}}
+	if got := now.Diff(old); !slices.Equal(got, want) {
+		t.Errorf("Diff = %+v, want %+v", got, want)
+	}
+}
+
 func TestSameServer(t *testing.T) {
 	recycle := []string{
 		"DBName", "Host", "Port", "User", "ConnectQuery",

@@ -18,6 +18,8 @@ type value struct {
 	set   func(any) error // from what TOML decoded; the error says what was expected
 	get   func() string   // as SHOW CONFIG and the reference page write it
 	reset func()          // to the default
+	copy  func(value)     // from the same field of another struct
+	field any             // a pointer to the field
 	path  *string         // the field, if it names a file: relative to the configuration file
 }
 
@@ -37,6 +39,8 @@ func newValue[T any](p *T, def T, unit string, parse func(any) (T, error), forma
 		},
 		get:   func() string { return format(*p) },
 		reset: func() { *p = def },
+		copy:  func(from value) { *p = *from.field.(*T) },
+		field: p,
 	}
 }
 

@@ -208,5 +208,5 @@ func keepalive(conn net.Conn, s *config.Settings) {
 	if k.Count == 0 {
 		k.Count = -1
 	}
-	tcp.SetKeepAliveConfig(k) // a dead connection is noticed by the first read
+	_ = tcp.SetKeepAliveConfig(k) // a dead connection is noticed by the first read
 }

@@ -24,6 +24,14 @@ const (
 	longSecret  = 32
 )
 
+// secretLength is how long a secret the client's protocol has room for.
+func secretLength(l *Login) int {
+	if l.Protocol > protocol30 {
+		return longSecret
+	}
+	return shortSecret
+}
+
 // cancelKeys finds the session that a cancel request means.
 type cancelKeys struct {
 	mu    sync.Mutex // guards byPID

@@ -1,14 +1,13 @@
 package frontend
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 
 	"github.com/pgvalet/pgvalet/config"
@@ -81,30 +80,24 @@ func NewConsole(o ConsoleOptions) *Console {
 func (c *Console) Close() {
 	c.mu.Lock()
 	c.closed = true
+	c.cancel() // first: it is why they end
 	for s := range c.sessions {
 		s.login.Transport.Close()
 	}
 	c.mu.Unlock()
-	c.cancel()
 	c.wg.Wait()
 }
 
-// Admit welcomes a client and serves it from then on, on a goroutine of its
-// own. On error the caller still owns the connection.
+// Admit takes a client over and serves it on a goroutine of its own. On error
+// the caller still owns the connection.
 func (c *Console) Admit(_ context.Context, l *Login) error {
-	s := newConsoleSession(c, l)
-	if err := s.welcome(); err != nil {
-		s.forgetKey()
-		return err
-	}
 	if err := l.Transport.SetDeadline(time.Time{}); err != nil {
-		s.forgetKey()
 		return err
 	}
+	s := newConsoleSession(c, l)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		s.forgetKey()
 		return errShuttingDown
 	}
 	c.sessions[s] = struct{}{}
@@ -139,7 +132,7 @@ func (c *Console) clients() []ClientInfo {
 		list = append(list, s.info())
 	}
 	c.mu.Unlock()
-	slices.SortFunc(list, func(a, b ClientInfo) int { return int(int64(a.ID - b.ID)) })
+	slices.SortFunc(list, func(a, b ClientInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 
@@ -169,35 +162,3 @@ func pointer(id uint64) string {
 	}
 	return "0x" + strconv.FormatUint(id, 16)
 }
-
-// welcome ends the login, with what PgBouncer's console says of itself.
-func (s *consoleSession) welcome() error {
-	n := shortSecret
-	if s.login.Protocol > protocol30 {
-		n = longSecret
-	}
-	s.key = s.console.o.Sessions.keys.add(keyOwner{interrupt: s.interrupt}, n)
-	s.backend.Send(&pgproto3.AuthenticationOk{})
-	for _, p := range [...]Parameter{
-		{"server_version", imitated + "/bouncer"},
-		{"client_encoding", "UTF8"},
-		{"server_encoding", "UTF8"},
-		{"DateStyle", "ISO"},
-		{"TimeZone", "GMT"},
-		{"standard_conforming_strings", "on"},
-		{"is_superuser", "on"},
-	} {
-		s.backend.Send(&pgproto3.ParameterStatus{Name: p.Name, Value: p.Value})
-	}
-	s.backend.Send(&pgproto3.BackendKeyData{ProcessID: s.key.pid, SecretKey: s.key.secret})
-	s.backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-	return s.backend.Flush()
-}
-
-func (s *consoleSession) forgetKey() { s.console.o.Sessions.keys.remove(s.key) }
-
-// Why a wait of a session ends early.
-var (
-	errInterrupted = errors.New("cancel request")
-	errClientGone  = errors.New("client unexpected eof")
-)

@@ -29,7 +29,7 @@ type column struct {
 // a numeric.
 func columnsOf(spec string) []column {
 	var list []column
-	for _, word := range strings.Fields(spec) {
+	for word := range strings.FieldsSeq(spec) {
 		name, kind, _ := strings.Cut(word, ":")
 		list = append(list, column{name, map[string]columnType{"": columnText, "i": columnInt4, "n": columnNumeric}[kind]})
 	}

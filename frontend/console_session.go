@@ -24,13 +24,12 @@ const (
 
 // consoleSession is one client of the console. It is run by one goroutine.
 type consoleSession struct {
-	// Static after Admit.
+	// Static after newConsoleSession.
 	console *Console
 	login   *Login
 	log     *zap.Logger
 	reader  *watchedReader
 	backend *pgproto3.Backend
-	key     cancelKey
 
 	// Owned by run.
 	statements map[string]*consoleStatement
@@ -81,23 +80,42 @@ func (s *consoleSession) info() ClientInfo {
 
 // run serves the client until it leaves or is closed.
 func (s *consoleSession) run() {
-	var why string
-	for err := error(nil); err == nil; {
+	keys := &s.console.o.Sessions.keys
+	key := keys.add(keyOwner{interrupt: s.interrupt}, secretLength(s.login))
+	err := s.welcome(key)
+	for err == nil {
 		var m pgproto3.FrontendMessage
 		if m, err = s.backend.Receive(); err == nil {
 			err = s.message(m)
 		}
-		if err != nil {
-			why = s.farewell(err)
-		}
 	}
-	s.forgetKey()
-	s.console.remove(s)
+	why := s.farewell(err)
+	keys.remove(key)
 	s.login.Conn().Close()
 	s.login.Release()
+	s.console.remove(s)
 	if s.console.o.Config().LogDisconnections {
 		s.log.Info("closing because: " + why + " (age=" + strconv.Itoa(int(time.Since(s.login.Since).Seconds())) + "s)")
 	}
+}
+
+// welcome ends the login, with what PgBouncer's console says of itself.
+func (s *consoleSession) welcome(key cancelKey) error {
+	s.backend.Send(&pgproto3.AuthenticationOk{})
+	for _, p := range [...]Parameter{
+		{"server_version", imitated + "/bouncer"},
+		{"client_encoding", "UTF8"},
+		{"server_encoding", "UTF8"},
+		{"DateStyle", "ISO"},
+		{"TimeZone", "GMT"},
+		{"standard_conforming_strings", "on"},
+		{"is_superuser", "on"},
+	} {
+		s.backend.Send(&pgproto3.ParameterStatus{Name: p.Name, Value: p.Value})
+	}
+	s.backend.Send(&pgproto3.BackendKeyData{ProcessID: key.pid, SecretKey: key.secret})
+	s.backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	return s.backend.Flush()
 }
 
 // errTerminate ends a session whose client has said goodbye.

@@ -12,6 +12,12 @@ import (
 // client that sends more is not looked after until the wait is over.
 const maxReadAhead = 64 << 10
 
+// Why a wait of a session ends early.
+var (
+	errInterrupted = errors.New("cancel request")
+	errClientGone  = errors.New("client unexpected eof")
+)
+
 // watchedReader reads what a client of the console sends. While a command
 // waits, it looks out for the client's end.
 type watchedReader struct {

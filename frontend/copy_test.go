@@ -36,8 +36,10 @@ func TestCopy(t *testing.T) {
 			{m(query(in), copyData("1\n"), copyDone), lines("G", "C COPY 1", "Z I")},
 		}, 1},
 		{"two simple in, all at once", []exchange{
-			{m(query(in), copyData("1\n"), copyDone, query(in), copyData("2\n"), copyDone, query("select 1")),
-				lines("G", "C COPY 1", "Z I", "G", "C COPY 1", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+			{
+				m(query(in), copyData("1\n"), copyDone, query(in), copyData("2\n"), copyDone, query("select 1")),
+				lines("G", "C COPY 1", "Z I", "G", "C COPY 1", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
 		}, 2},
 		{"two in one query", []exchange{
 			{m(query(in + ";" + in)), lines("G")},
@@ -45,13 +47,17 @@ func TestCopy(t *testing.T) {
 			{m(copyData("2\n"), copyDone), lines("C COPY 1", "Z I")},
 		}, 2},
 		{"two in one query, all at once", []exchange{
-			{m(query(in+";"+in), copyData("1\n"), copyDone, copyData("2\n"), copyDone, query("select 1")),
-				lines("G", "C COPY 1", "G", "C COPY 1", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+			{
+				m(query(in+";"+in), copyData("1\n"), copyDone, copyData("2\n"), copyDone, query("select 1")),
+				lines("G", "C COPY 1", "G", "C COPY 1", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
 		}, 2},
 		{"simple in, the client gives up", []exchange{
 			{m(query(in)), lines("G")},
-			{m(copyData("1\n"), &pgproto3.CopyFail{Message: "no"}, query("select 1")),
-				lines("ERROR 57014…", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+			{
+				m(copyData("1\n"), &pgproto3.CopyFail{Message: "no"}, query("select 1")),
+				lines("ERROR 57014…", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
 		}, 0},
 		{"extended in, as libpq: a sync before the data and one after", []exchange{
 			{append(extended(in), syncMsg), lines("1", "2", "n", "G")},
@@ -61,8 +67,10 @@ func TestCopy(t *testing.T) {
 			{append(extended(in), copyData("1\n"), copyDone, syncMsg), lines("1", "2", "n", "G", "C COPY 1", "Z I")},
 		}, 1},
 		{"extended in, all at once, two syncs", []exchange{
-			{append(extended(in), syncMsg, copyData("1\n"), flush, syncMsg, copyData("2\n"), copyDone, syncMsg, query("select 1")),
-				lines("1", "2", "n", "G", "C COPY 2", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+			{
+				append(extended(in), syncMsg, copyData("1\n"), flush, syncMsg, copyData("2\n"), copyDone, syncMsg, query("select 1")),
+				lines("1", "2", "n", "G", "C COPY 2", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
 		}, 2},
 		{"extended in, sync and flush inside of the data", []exchange{
 			{extended(in), nil},
@@ -71,8 +79,10 @@ func TestCopy(t *testing.T) {
 		}, 1},
 		{"simple in fails midway", []exchange{
 			{m(query(in)), lines("G")},
-			{m(copyData("1\nx\n"), copyData(strings.Repeat("2\n", 100)), copyData("3\n"), copyDone, query("select 1")),
-				lines("ERROR 22P02…", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+			{
+				m(copyData("1\nx\n"), copyData(strings.Repeat("2\n", 100)), copyData("3\n"), copyDone, query("select 1")),
+				lines("ERROR 22P02…", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
 		}, 0},
 		{"extended in fails midway", []exchange{
 			{append(extended(in), syncMsg), lines("1", "2", "n", "G")},
@@ -80,22 +90,32 @@ func TestCopy(t *testing.T) {
 			{m(copyData("4\n"), copyDone, syncMsg, query("select 1")), lines("Z I", "T", "D 1", "C SELECT 1", "Z I")},
 		}, 0},
 		{"extended in fails before it begins", []exchange{
-			{append(extended("copy no_such_table from stdin"), syncMsg, copyData("x\n"), copyDone, syncMsg, query("select 1")),
-				lines("1", "2", "n", "ERROR 42P01…", "Z I", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+			{
+				append(extended("copy no_such_table from stdin"), syncMsg, copyData("x\n"), copyDone, syncMsg, query("select 1")),
+				lines("1", "2", "n", "ERROR 42P01…", "Z I", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
 		}, 0},
 		{"simple in fails before it begins", []exchange{
-			{m(query("copy no_such_table from stdin"), copyData("x\n"), copyDone, query(in), copyData("1\n"), copyDone, query("select 1")),
-				lines("ERROR 42P01…", "Z I", "G", "C COPY 1", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+			{
+				m(query("copy no_such_table from stdin"), copyData("x\n"), copyDone, query(in), copyData("1\n"), copyDone, query("select 1")),
+				lines("ERROR 42P01…", "Z I", "G", "C COPY 1", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
 		}, 1},
 		{"out", []exchange{
-			{m(query("insert into "+tab+" values (1),(2)"), query(out), query("select 1")),
-				lines("C INSERT 0 2", "Z I", "H", "d 1", "d 2", "c", "C COPY 2", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
-			{append(append(extended(out), extended(out)...), syncMsg),
-				lines("1", "2", "n", "H", "d 1", "d 2", "c", "C COPY 2", "1", "2", "n", "H", "d 1", "d 2", "c", "C COPY 2", "Z I")},
+			{
+				m(query("insert into "+tab+" values (1),(2)"), query(out), query("select 1")),
+				lines("C INSERT 0 2", "Z I", "H", "d 1", "d 2", "c", "C COPY 2", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
+			{
+				append(append(extended(out), extended(out)...), syncMsg),
+				lines("1", "2", "n", "H", "d 1", "d 2", "c", "C COPY 2", "1", "2", "n", "H", "d 1", "d 2", "c", "C COPY 2", "Z I"),
+			},
 		}, 2},
 		{"out fails midway", []exchange{
-			{m(query("copy (select 1/(2-g) from generate_series(1,2) g) to stdout"), query("select 1")),
-				lines("H", "d 1", "ERROR 22012…", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+			{
+				m(query("copy (select 1/(2-g) from generate_series(1,2) g) to stdout"), query("select 1")),
+				lines("H", "d 1", "ERROR 22012…", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+			},
 		}, 0},
 	}
 	r := newRig(t, "")
@@ -142,6 +162,8 @@ func TestCopyFailsUnderWay(t *testing.T) {
 			}
 			if err == nil {
 				b, err = encode([]pgproto3.FrontendMessage{copyDone, query("select 1")})
+			}
+			if err == nil {
 				_, err = c.conn.Write(b)
 			}
 			sent <- err

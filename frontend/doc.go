@@ -22,5 +22,7 @@
 // instead of 08P01 for all of them; the texts are PgBouncer's. Direct TLS,
 // without an SSLRequest, needs ALPN as PostgreSQL 17 demands; PgBouncer lets it
 // pass without. SCRAM-SHA-256-PLUS is offered over TLS. A client certificate is
-// asked for only if client_tls_ca_file is set. Protocol 3.2 is spoken.
+// asked for only if client_tls_ca_file is set. Protocol 3.2 is spoken. The console
+// speaks the extended protocol too, so that any driver can use it; docs/console.md
+// has all of it.
 package frontend

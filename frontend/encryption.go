@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
 )
 
@@ -19,7 +20,7 @@ func (c *client) start(ctx context.Context) (*startup, error) {
 	for {
 		code, body, err := readStartup(&c.login)
 		switch {
-		case err == io.EOF: // a health check, or an answer that was not liked
+		case errors.Is(err, io.EOF): // a health check, or an answer that was not liked
 			return nil, &hangup{reason: "client unexpected eof", quiet: true}
 		case err != nil:
 			return nil, broken(err)
@@ -57,7 +58,7 @@ func (c *client) start(ctx context.Context) (*startup, error) {
 func (c *client) directTLS(ctx context.Context) error {
 	first, err := c.socket.peek()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil // start says so
 	case err != nil:
 		return broken(err)

@@ -292,7 +292,7 @@ func (f *fixture) logged(t testing.TB, text string) observer.LoggedEntry {
 	t.Helper()
 	f.Close() // everything has been logged then
 	for _, e := range f.logs.All() {
-		if strings.Contains(e.Message, text) {
+		if strings.Contains(e.LoggerName+" "+e.Message, text) {
 			return e
 		}
 	}

@@ -197,7 +197,7 @@ func TestEndlessClientIsCutOff(t *testing.T) {
 			break
 		}
 	}
-	if entry := f.logged(t, "closing because: old V2 protocol not supported (age=0s)"); !strings.HasPrefix(entry.Message, "C-1: (nodb)/(nouser)@127.0.0.1:") {
+	if entry := f.logged(t, "closing because: old V2 protocol not supported (age=0s)"); !strings.HasPrefix(entry.LoggerName, "C-1: (nodb)/(nouser)@127.0.0.1:") {
 		t.Errorf("prefix of %q", entry.Message)
 	}
 	if entry := f.logged(t, "pooler error: old V2 protocol not supported"); entry.Level != zapcore.WarnLevel {

@@ -289,7 +289,7 @@ func (c *client) encryption() string {
 }
 
 func (c *client) log(level zapcore.Level, message string) {
-	if entry := c.acceptor.o.Log.Check(level, c.login.Label()+" "+message); entry != nil {
-		entry.Write()
+	if log := c.acceptor.o.Log; log.Core().Enabled(level) {
+		log.Named(c.login.Label()).Log(level, message)
 	}
 }

@@ -1,8 +1,6 @@
 package frontend
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -20,8 +18,7 @@ func TestMain(m *testing.M) {
 		shared.Options.TLS, err = ca.Issue("localhost", "127.0.0.1")
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		panic(err)
 	}
 	goleak.VerifyTestMain(shared.Main(m))
 }

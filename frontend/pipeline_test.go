@@ -165,14 +165,13 @@ func TestPipelineOfManyServers(t *testing.T) {
 					var send []pgproto3.FrontendMessage
 					var want []string
 					for k := range 1 + (i+n)%4 {
-						name := fmt.Sprint("s", k)
+						name := ""
 						value := fmt.Sprintf("%d-%d-%d", i, n, k)
 						if n < 4 && k == n%4 || n == 0 {
 							name = "x" + value
 							send = append(send, parse(name, fmt.Sprintf("select $1::text, %d, %d", i%2, k)))
 							want = append(want, "1")
 						} else {
-							name = ""
 							send = append(send, parse("", "select $1::text, 7, 7"))
 							want = append(want, "1")
 						}

@@ -185,15 +185,6 @@ func (r *rig) poolSettings(cfg *config.Config) pool.Settings {
 	return pool.Settings{Config: cfg, ServerTLS: serverTLS}
 }
 
-// reload puts another configuration into force.
-func (r *rig) reload(addr, lines string) {
-	r.t.Helper()
-	cfg := rigConfig(r.t, addr, lines)
-	r.config.Store(cfg)
-	r.pools.Reload(r.poolSettings(cfg))
-	r.sessions.KillGone()
-}
-
 // pgx connects with pgx.
 func (r *rig) pgx(mode pgx.QueryExecMode, params ...string) *pgx.Conn {
 	r.t.Helper()

@@ -334,10 +334,11 @@ func (s *session) Sent() {
 
 // Lost implements backend.Holder.
 func (s *session) Lost(err error) {
+	midReply := s.srv.MidReply()
 	s.lease.Lost(err)
 	s.lease, s.srv = nil, nil
 	if s.state < sessionLingering {
-		s.fatal(errServerLost)
+		s.sendAway(errServerLost, midReply)
 	}
 }
 
@@ -355,12 +356,19 @@ func (s *session) end(why string) {
 // fatal tells the client why its session ends, and ends it. The client is given
 // a moment to read that.
 func (s *session) fatal(err error) {
-	if s.state >= sessionLingering {
-		return
+	if s.state < sessionLingering {
+		s.sendAway(err, s.srv != nil && s.srv.MidReply())
 	}
+}
+
+// sendAway is fatal, for a client that may have got only a part of a message:
+// it would take the error for the rest of it.
+func (s *session) sendAway(err error, midReply bool) {
 	e := clientErrorFor(err)
 	s.flushClient()
-	s.stream.Write(e.Append(nil))
+	if !midReply {
+		s.stream.Write(e.Append(nil))
+	}
 	s.w.sessions.logPoolerError(s.log, e, err)
 	s.depart(e.Message)
 	s.state = sessionLingering

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -109,11 +110,7 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	s.log = c.log.Named(clientLabel(s.id, s.database, s.user, s.addr))
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
 	s.waiter = pool.Waiter{Loop: w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
-	secret := shortSecret
-	if l.Protocol > 3<<16 {
-		secret = longSecret
-	}
-	s.key = c.keys.add(keyOwner{session: s}, secret)
+	s.key = c.keys.add(keyOwner{session: s}, secretLength(l))
 
 	if err := l.Write(greeting(welcome, tracked, vars, s.key)); err != nil {
 		c.keys.remove(s.key)
@@ -229,7 +226,7 @@ func (c *Sessions) Snapshot() []ClientInfo {
 func (c *Sessions) each(fn func(*session)) {
 	for _, w := range c.workers {
 		w.loop.Call(func() {
-			for i := len(w.list) - 1; i >= 0; i-- {
+			for i := range slices.Backward(w.list) {
 				if i < len(w.list) && w.list[i].state < sessionLingering {
 					fn(w.list[i])
 				}

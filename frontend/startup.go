@@ -3,6 +3,7 @@ package frontend
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"io"
 	"slices"
 	"strconv"
@@ -72,7 +73,7 @@ func badHeader(b []byte) error { return errBadHeader.with("'" + hex.EncodeToStri
 
 // noEOF makes an end that comes too early tell itself from one between packets.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

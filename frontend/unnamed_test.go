@@ -25,22 +25,30 @@ func TestUnnamedStatement(t *testing.T) {
 	}{
 		{"prepared alone", m(mine, syncMsg), lines("1", "Z I"), m(theirs, syncMsg), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
 		{"prepared and described", m(mine, describe(""), syncMsg), lines("1", "t", "T", "Z I"), m(theirs, syncMsg), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
-		{"used twice", m(mine, syncMsg, bind(""), execute, syncMsg), lines("1", "Z I", "2", "D mine", "C SELECT 1", "Z I"), m(theirs, syncMsg), nil,
-			lines("2", "D mine", "C SELECT 1", "Z I")},
+		{
+			"used twice", m(mine, syncMsg, bind(""), execute, syncMsg), lines("1", "Z I", "2", "D mine", "C SELECT 1", "Z I"), m(theirs, syncMsg), nil,
+			lines("2", "D mine", "C SELECT 1", "Z I"),
+		},
 		{"used at once and again", m(mine, bind(""), execute, syncMsg), lines("1", "2", "D mine", "C SELECT 1", "Z I"), m(theirs, syncMsg), nil, lines(gone, "Z I")},
-		{"used at once and again, nobody between", m(mine, bind(""), execute, syncMsg), lines("1", "2", "D mine", "C SELECT 1", "Z I"), nil, nil,
-			lines("2", "D mine", "C SELECT 1", "Z I")},
+		{
+			"used at once and again, nobody between", m(mine, bind(""), execute, syncMsg), lines("1", "2", "D mine", "C SELECT 1", "Z I"), nil, nil,
+			lines("2", "D mine", "C SELECT 1", "Z I"),
+		},
 		{"nobody between", m(mine, syncMsg), lines("1", "Z I"), nil, nil, lines("2", "D mine", "C SELECT 1", "Z I")},
 		{"a simple query between", m(mine, syncMsg), lines("1", "Z I"), m(query("select 1")), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
 		{"closed by the other", m(mine, syncMsg), lines("1", "Z I"), m(closeStatement(""), syncMsg), nil, lines("2", "D mine", "C SELECT 1", "Z I")},
 		{"closed", m(mine, syncMsg, closeStatement(""), syncMsg), lines("1", "Z I", "3", "Z I"), m(theirs, syncMsg), nil, lines(gone, "Z I")},
 		{"refused", m(parse("", "select nonsense"), syncMsg), lines("ERROR 42703…", "Z I"), m(theirs, syncMsg), nil, lines(gone, "Z I")},
 		// PostgreSQL would not know it in the second batch. What matters is that it is not theirs.
-		{"ignored, asked for before that is known", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, bind(""), execute, syncMsg),
-			lines(gone, "Z I", "2", "D mine", "C SELECT 1", "Z I")},
+		{
+			"ignored, asked for before that is known", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, bind(""), execute, syncMsg),
+			lines(gone, "Z I", "2", "D mine", "C SELECT 1", "Z I"),
+		},
 		{"ignored, so the other's is still there", nil, nil, m(theirs, syncMsg), m(bind("none"), mine, syncMsg, flush), lines(gone, "Z I")},
-		{"long", m(&pgproto3.Parse{Query: "select 'mine' /*" + strings.Repeat("x", 1<<20) + "*/"}, syncMsg), lines("1", "Z I"), m(theirs, syncMsg), nil,
-			lines("2", "D mine", "C SELECT 1", "Z I")},
+		{
+			"long", m(&pgproto3.Parse{Query: "select 'mine' /*" + strings.Repeat("x", 1<<20) + "*/"}, syncMsg), lines("1", "Z I"), m(theirs, syncMsg), nil,
+			lines("2", "D mine", "C SELECT 1", "Z I"),
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,8 +1,10 @@
 package frontend
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +100,7 @@ func (c *wireClient) query(sql string) { c.t.Helper(); c.send(query(sql)) }
 func (c *wireClient) receive() string {
 	m, err := c.front.Receive()
 	if err != nil {
-		if ne := net.Error(nil); asTimeout(err, &ne) {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return "TIMEOUT"
 		}
 		return "EOF"
@@ -147,21 +149,6 @@ func (c *wireClient) receive() string {
 		return "V " + string(m.Result)
 	}
 	return fmt.Sprintf("%T", m)
-}
-
-func asTimeout(err error, ne *net.Error) bool {
-	for e := err; e != nil; {
-		if n, ok := e.(net.Error); ok && n.Timeout() {
-			*ne = n
-			return true
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			return false
-		}
-		e = u.Unwrap()
-	}
-	return false
 }
 
 func joinRow(values [][]byte) string {

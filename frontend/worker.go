@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pgvalet/pgvalet/backend/evloop"
@@ -94,7 +95,7 @@ func (w *worker) returnLease(arg any) {
 func (w *worker) sweep(now time.Time) bool {
 	w.config()
 	busy := w.idleLimited
-	for i := len(w.list) - 1; i >= 0; i-- { // end removes the session from the list
+	for i := range slices.Backward(w.list) { // end removes the session from the list
 		if i >= len(w.list) {
 			continue
 		}

@@ -37,13 +37,30 @@ func (p *Pool) wanted() bool {
 	case p.failed != nil && time.Now().Before(p.retryAt):
 		return false
 	}
-	if p.connecting < p.waiting.n {
+	if p.connecting+p.nearlyFree() < p.waiting.n {
 		return true
 	}
 	if p.connecting == 0 && p.welcome == nil && len(p.wantWelcome) > 0 {
 		return true
 	}
 	return total < p.minSize && (p.db.User != "" || p.clients > 0)
+}
+
+// soon is how long those who wait do without a new server because one that is
+// being checked or reset is about to come.
+const soon = time.Second
+
+// nearlyFree is how many servers the caretaker has had for a moment only. mu is
+// held.
+func (p *Pool) nearlyFree() int {
+	n := 0
+	since := time.Now().Add(p.set.cancelTimeout() - soon)
+	for l := range p.leases {
+		if l.state == stateTested && l.deadline.After(since) {
+			n++
+		}
+	}
+	return n
 }
 
 // open makes one server, which goes to the oldest waiter.
@@ -146,9 +163,12 @@ func (p *Pool) loginFailed(err error) {
 // configuration, has refused the login. A server that is starting up or
 // cannot be reached is worth the wait.
 func final(err error) bool {
-	var said *backend.LoginError
-	if errors.As(err, &said) {
-		return said.Code != "57P03"
+	if said, ok := errors.AsType[*backend.LoginError](err); ok {
+		switch said.Code {
+		case "57P01", "57P02", "57P03": // it goes down, has crashed, or comes up
+			return false
+		}
+		return true
 	}
 	var c *backend.ConnectError
 	if !errors.As(err, &c) {

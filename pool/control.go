@@ -59,6 +59,13 @@ func (ps *Pools) setPaused(database string, paused bool) bool {
 	return news
 }
 
+// anyPaused reports whether a database, or any for "", is paused.
+func (ps *Pools) anyPaused(database string) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return database == "" && len(ps.paused) > 0 || ps.paused[database]
+}
+
 // Paused reports whether a database is paused.
 func (ps *Pools) Paused(database string) bool {
 	ps.mu.Lock()
@@ -67,8 +74,8 @@ func (ps *Pools) Paused(database string) bool {
 }
 
 // Pause lends no more servers of a database ("" for all), closes them as they
-// become free, and returns when none is left or ctx ends; the pause stays in
-// force either way.
+// become free, and returns when none is left, the pause was undone or ctx ends;
+// in the last case the pause stays in force.
 func (ps *Pools) Pause(ctx context.Context, database string) error {
 	if !ps.exists(database) {
 		return ErrNoSuchDatabase
@@ -76,7 +83,7 @@ func (ps *Pools) Pause(ctx context.Context, database string) error {
 	if !ps.setPaused(database, true) {
 		return ErrAlreadyPaused
 	}
-	return ps.untilGone(ctx, ps.all(database))
+	return ps.untilGone(ctx, ps.all(database), func() bool { return ps.anyPaused(database) })
 }
 
 // Resume undoes Pause and Kill.
@@ -87,6 +94,7 @@ func (ps *Pools) Resume(database string) error {
 	if !ps.setPaused(database, false) {
 		return ErrNotPaused
 	}
+	ps.changed()
 	return nil
 }
 
@@ -135,7 +143,7 @@ func (ps *Pools) Drain(ctx context.Context) error {
 		p.closeStale()
 		p.mu.Unlock()
 	}
-	return ps.untilGone(ctx, pools)
+	return ps.untilGone(ctx, pools, func() bool { return true })
 }
 
 // Close ends the janitor and the logins and cancel requests that are under way,
@@ -163,5 +171,5 @@ func (ps *Pools) Close() {
 		}
 		p.mu.Unlock()
 	}
-	_ = ps.untilGone(context.Background(), pools)
+	_ = ps.untilGone(context.Background(), pools, func() bool { return true })
 }

@@ -19,9 +19,21 @@ func (ps *Pools) janitor() {
 		case <-ps.ctx.Done():
 			return
 		case now := <-tick.C:
+			ps.prepare()
 			for _, p := range ps.all("") {
 				p.tidy(now)
 			}
+		}
+	}
+}
+
+// prepare makes the pools that are to have servers before any client comes: with
+// a forced user it is known who logs in.
+func (ps *Pools) prepare() {
+	c := ps.config()
+	for name, db := range c.Databases {
+		if db.User != "" && c.MinPoolSizeFor(db) > 0 {
+			_, _ = ps.Get(name, db.User) // fails only if a reload has just removed it
 		}
 	}
 }

@@ -24,7 +24,7 @@ const (
 )
 
 func (s state) String() string {
-	return [...]string{"idle", "active", "tested", "being_canceled", "closing"}[s]
+	return [...]string{"idle", "active", "tested", "being_canceled", "idle"}[s] // PgBouncer has no word for the last
 }
 
 // Lease is the use of one server. There is one Lease for each server, for the

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -181,7 +182,7 @@ func (p *Pool) take(now time.Time) *Lease {
 			continue
 		}
 		if query, delay := p.set.check(); query != "" && res.IdleDuration() > delay {
-			l.state = stateTested
+			l.state, l.deadline = stateTested, now.Add(p.set.cancelTimeout())
 			l.Server.Stream.Loop().Post(testClaimed, l)
 			continue
 		}
@@ -260,13 +261,13 @@ func (p *Pool) toIdle(l *Lease) {
 func (p *Pool) claimIdle(l *Lease) bool {
 	found := false
 	all := p.servers.AcquireAllIdle()
-	for i := len(all) - 1; i >= 0; i-- { // back in the order in which they were
-		if all[i].Value() == l {
-			l.res = all[i]
+	for _, res := range slices.Backward(all) { // back in the order in which they were
+		if res.Value() == l {
+			l.res = res
 			p.idle--
 			found = true
 		} else {
-			all[i].ReleaseUnused()
+			res.ReleaseUnused()
 		}
 	}
 	return found
@@ -275,18 +276,18 @@ func (p *Pool) claimIdle(l *Lease) bool {
 // closeIdle closes the idle servers for which why returns a reason. mu is held.
 func (p *Pool) closeIdle(why func(*Lease, *puddle.Resource[*Lease]) string) {
 	all := p.servers.AcquireAllIdle()
-	for i := len(all) - 1; i >= 0; i-- {
-		l := all[i].Value()
+	for _, res := range slices.Backward(all) {
+		l := res.Value()
 		reason := ""
 		if l.state == stateIdle { // and not so new that connect has yet to count it
-			reason = why(l, all[i])
+			reason = why(l, res)
 		}
 		if reason == "" {
-			all[i].ReleaseUnused()
+			res.ReleaseUnused()
 			continue
 		}
 		p.idle--
-		l.res = all[i]
+		l.res = res
 		p.close(l, reason)
 	}
 }
@@ -309,11 +310,10 @@ func (p *Pool) mustClose(l *Lease, now time.Time) string {
 		return "pause mode"
 	case p.set.closing.Load():
 		return "server shutting down"
+	case p.lifetime == 0 && l.requestAt.IsZero():
+		return "" // one use, which is still to come
 	case p.lifetime == 0:
-		if l.requestAt.IsZero() {
-			return "" // it is for one use
-		}
-		return "server_lifetime"
+		return "server lifetime over"
 	case now.Sub(l.Server.ConnectedAt) > p.lifetime:
 		// Not all at once: servers that were opened together would leave
 		// their pool empty together.

@@ -115,8 +115,9 @@ func (ps *Pools) changed() {
 	ps.change = make(chan struct{})
 }
 
-// untilGone waits until the pools have no server left.
-func (ps *Pools) untilGone(ctx context.Context, pools []*Pool) error {
+// untilGone waits until the pools have no server left, or still reports false.
+// Whatever makes it do so calls changed.
+func (ps *Pools) untilGone(ctx context.Context, pools []*Pool, still func() bool) error {
 	for {
 		ps.changeMu.Lock()
 		change := ps.change
@@ -127,7 +128,7 @@ func (ps *Pools) untilGone(ctx context.Context, pools []*Pool) error {
 			n += len(p.leases)
 			p.mu.Unlock()
 		}
-		if n == 0 {
+		if n == 0 || !still() {
 			return nil
 		}
 		select {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -177,12 +178,12 @@ func TestScriptReportsWhatWentWrong(t *testing.T) {
 		packets [][]byte // one per connection
 		want    string
 	}{
-		{"another message", []Script{{ExpectStartup(nil), Expect(&pgproto3.Query{String: "a"})}}, [][]byte{append(startup[:len(startup):len(startup)], "Q\x00\x00\x00\x06b\x00"...)}, "script 1, step 2: &pgproto3.Query{String:\"b\"} instead of"},
+		{"another message", []Script{{ExpectStartup(nil), Expect(&pgproto3.Query{String: "a"})}}, [][]byte{append(slices.Clip(startup), "Q\x00\x00\x00\x06b\x00"...)}, "script 1, step 2: &pgproto3.Query{String:\"b\"} instead of"},
 		{"the end instead of a message", []Script{{ExpectStartup(nil), Expect(&pgproto3.Sync{})}}, [][]byte{startup}, "unexpected EOF instead of &pgproto3.Sync"},
 		{"another startup parameter", []Script{{ExpectStartup(map[string]string{"user": "other"})}}, [][]byte{startup}, `startup parameter user is "app", not "other"`},
 		{"no SSLRequest", []Script{{RefuseTLS()}}, [][]byte{startup}, "*pgproto3.StartupMessage instead of an SSLRequest"},
 		{"no startup message", []Script{{ExpectStartup(nil)}}, [][]byte{{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}}, "*pgproto3.SSLRequest instead of a startup message"},
-		{"a message instead of the end", []Script{{ExpectStartup(nil), ExpectClose()}}, [][]byte{append(startup[:len(startup):len(startup)], "S\x00\x00\x00\x04"...)}, "&pgproto3.Sync{} instead of the end"},
+		{"a message instead of the end", []Script{{ExpectStartup(nil), ExpectClose()}}, [][]byte{append(slices.Clip(startup), "S\x00\x00\x00\x04"...)}, "&pgproto3.Sync{} instead of the end"},
 		{"a connection too many", []Script{{}}, [][]byte{nil, nil}, "connection 2, but there are 1 scripts"},
 		{"a connection too few", []Script{{}, {}}, [][]byte{nil}, "1 connections, but there are 2 scripts"},
 		{"right", []Script{{ExpectStartup(nil), ExpectClose()}}, [][]byte{startup}, ""},
@@ -203,11 +204,11 @@ func TestScriptReportsWhatWentWrong(t *testing.T) {
 					t.Fatal(err)
 				}
 				closers = append(closers, conn.Close)
-				conn.Read(make([]byte, 1)) // until the script is over
+				_, _ = conn.Read(make([]byte, 1)) // until the script is over
 			}
 			rec.cleanup()
 			for _, c := range closers {
-				c()
+				_ = c()
 			}
 			got := strings.Join(rec.errors, "\n")
 			if len(rec.errors) > 1 || !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {

@@ -60,8 +60,7 @@ func testCheck(user string) TokenCheck {
 }
 
 func reasonOf(err error) Reason {
-	var refused *TokenError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*TokenError](err); ok {
 		return refused.Reason
 	}
 	return ""

@@ -344,7 +344,9 @@ func TestWritableOnlyWhenSent(t *testing.T) {
 		}
 	})
 	peer.Close()
-	wait(t, end)
+	if err := wait(t, end); err == nil {
+		t.Error("the stream ended without an error")
+	}
 }
 
 func TestEmptyRead(t *testing.T) {

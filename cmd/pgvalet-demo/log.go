@@ -38,10 +38,10 @@ func searchLog(log []byte, secrets []secret) (lines int, err error) {
 	return lines, nil
 }
 
-// lastLines returns the last n lines of a text, indented.
+// lastLines returns the last n lines of a text.
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return indent(strings.Join(lines[max(0, len(lines)-n):], "\n"))
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 func indent(text string) string {

@@ -37,7 +37,7 @@ func TestLastLines(t *testing.T) {
 		{"a\n\nc", 9, "    a\n\n    c"},
 		{"", 3, ""},
 	} {
-		if got := lastLines(tt.text, tt.n); got != tt.want {
+		if got := indent(lastLines(tt.text, tt.n)); got != tt.want {
 			t.Errorf("last %d of %q: %q", tt.n, tt.text, got)
 		}
 	}

@@ -45,7 +45,7 @@ func pgbench(path string) load {
 		prepare: func(ctx context.Context, e endpoint) error {
 			out, err := command(ctx, e, "-i", "-q", "-s", strconv.Itoa(scale)).CombinedOutput()
 			if err != nil {
-				return fmt.Errorf("%w:\n%s", err, lastLines(string(out), 10))
+				return fmt.Errorf("%w: %s", err, lastLines(string(out), 1))
 			}
 			return nil
 		},
@@ -68,7 +68,7 @@ func pgbench(path string) load {
 			}
 			res, ok := parsePgbench(stdout.String(), complaints.String())
 			if !ok || err != nil && res.errors == 0 {
-				return result{}, fmt.Errorf("no result (%v):\n%s", err, lastLines(complaints.String(), 10))
+				return result{}, fmt.Errorf("no result (%v): %s", err, lastLines(complaints.String(), 1))
 			}
 			return res, nil
 		},

@@ -48,7 +48,7 @@ func show(ctx context.Context, o options, binDir string, out io.Writer) (err err
 			return
 		}
 		if log, logErr := os.ReadFile(s.logFile()); logErr == nil { // else it was not started
-			fmt.Fprintf(out, "\nThe end of pgvalet's log:\n\n%s\n\n", lastLines(string(log), 20))
+			fmt.Fprintf(out, "\nThe end of pgvalet's log:\n\n%s\n\n", indent(lastLines(string(log), 20)))
 		}
 	}()
 	v, err := s.startPgvalet(ctx, o.pgvalet, out)
@@ -118,9 +118,8 @@ func (s *stage) firstQuery(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	var role, version string
-	err = conn.QueryRow(ctx, "SELECT current_user, current_setting('server_version')").Scan(&role, &version)
-	if err != nil {
+	var role string
+	if err := conn.QueryRow(ctx, "SELECT current_user").Scan(&role); err != nil {
 		return fmt.Errorf("the first query: %w", err)
 	}
 	step(out, "first query", "%s, let in with a password, is %s in PostgreSQL, let in with an IAM token", s.endpoint.user, role)

@@ -1,9 +1,10 @@
 package main
 
 import (
+	"net"
 	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"testing"
 
 	"github.com/pgvalet/pgvalet/auth"
@@ -40,7 +41,7 @@ func TestConfigurationIsWhatTheStageSays(t *testing.T) {
 	if d == nil {
 		t.Fatalf("no database %s", database)
 	}
-	if got := d.IAMHost + ":" + rds.Addr()[strings.LastIndex(rds.Addr(), ":")+1:]; got != rds.Endpoint() {
+	if got := net.JoinHostPort(d.IAMHost, strconv.Itoa(d.IAMPort)); got != rds.Endpoint() {
 		t.Errorf("tokens are signed for %s, the stand-in is %s", got, rds.Endpoint())
 	}
 	if d.IAMPort != d.Port || d.IAMRegion != rds.Region() || d.ServerTLSName != d.IAMHost || d.User != serverUser ||

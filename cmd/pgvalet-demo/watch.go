@@ -44,9 +44,10 @@ func (s *stage) startWatch(ctx context.Context) (*watch, error) {
 		return nil, err
 	}
 	go func() {
-		defer w.console.Close(ctx)
-		defer w.direct.Close(ctx)
-		w.done <- w.run(ctx)
+		err := w.run(ctx)
+		w.console.Close(ctx)
+		w.direct.Close(ctx)
+		w.done <- err
 	}()
 	return w, nil
 }

@@ -20,27 +20,59 @@ import (
 // SCRAM-SHA-256-PLUS. options are more parameters, or others.
 func (p *pooler) dsn(options ...string) string {
 	q := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {p.path("ca.crt")}, "channel_binding": {"require"}}
-	user, database := "app", "shop"
+	user, database, host := "app", "shop", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port))
 	for i := 0; i+1 < len(options); i += 2 {
 		switch options[i] {
 		case "user":
 			user = options[i+1]
 		case "database":
 			database = options[i+1]
+		case "host": // the directory of a unix socket
+			host = ""
+			q.Set("host", options[i+1])
+			q.Set("port", strconv.Itoa(p.port))
 		default:
 			q.Set(options[i], options[i+1])
 		}
 	}
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(user, p.users[user]), Path: "/" + database,
-		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), RawQuery: q.Encode(),
+		Host: host, RawQuery: q.Encode(),
 	}
 	return u.String()
 }
 
 // dial opens a connection of pgx's.
 func (p *pooler) dial(ctx context.Context, options ...string) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, p.dsn(options...))
+	config, err := pgx.ParseConfig(p.dsn(options...))
+	if err != nil {
+		return nil, err
+	}
+	notices := map[string]chan struct{}{queuedNotice: make(chan struct{}, 1), runningNotice: make(chan struct{}, 1)}
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		select {
+		case notices[n.Message] <- struct{}{}:
+		default:
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err == nil {
+		conn.PgConn().CustomData()["notices"] = notices
+	}
+	return conn, err
+}
+
+const (
+	// queuedNotice is what clients are told after query_wait_notify.
+	queuedNotice = "No server connection available in postgres backend, client being queued"
+	// runningNotice is what a test's own function says when it has begun.
+	runningNotice = "running"
+)
+
+// noticed returns what gets a value when the client is given a notice, one of
+// those above.
+func noticed(conn *pgx.Conn, notice string) <-chan struct{} {
+	return conn.PgConn().CustomData()["notices"].(map[string]chan struct{})[notice]
 }
 
 // connect is dial for a client that must get in, and leaves with the test.

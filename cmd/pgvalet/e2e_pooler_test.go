@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,11 +156,8 @@ func (p *pooler) start() *pooler {
 	}()
 	p.t.Cleanup(p.stop)
 	p.logged("process up")
-	listening := p.log.find("listening on 127.0.0.1:")
-	_, port, err := net.SplitHostPort(listening[strings.Index(listening, "127.0.0.1:"):])
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	const listening = "listening on 127.0.0.1:"
+	_, port, _ := strings.Cut(strings.TrimSuffix(p.log.find(listening), `"}`), listening)
 	p.port = must(strconv.Atoi(port))(p.t)
 	return p
 }
@@ -176,7 +172,8 @@ func (p *pooler) stop() {
 		p.t.Error("pgvalet has a data race")
 	}
 	if p.t.Failed() {
-		lines := strings.Split(p.log.String(), "\n")
+		log, _, _ := strings.Cut(p.log.String(), "\nSIGABRT: ")
+		lines := strings.Split(log, "\n")
 		p.t.Logf("the end of pgvalet's log:\n%s", strings.Join(lines[max(0, len(lines)-80):], "\n"))
 	}
 }
@@ -305,12 +302,12 @@ func (l *logLines) wait(text string) (string, error) {
 		case line != "":
 			return line, nil
 		case ended:
-			return "", fmt.Errorf("pgvalet ended without logging %q", text)
+			return "", fmt.Errorf("the end came before %q", text)
 		}
 		select {
 		case <-changed:
 		case <-late:
-			return "", fmt.Errorf("not logged in time: %q", text)
+			return "", fmt.Errorf("not in time: %q", text)
 		}
 	}
 }

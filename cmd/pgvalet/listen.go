@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,5 +116,5 @@ func (l *listeners) all() []net.Listener {
 	if l.unix == nil {
 		return l.tcp
 	}
-	return append(l.tcp[:len(l.tcp):len(l.tcp)], l.unix)
+	return append(slices.Clip(l.tcp), l.unix)
 }

@@ -5,10 +5,13 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgvalet/pgvalet/config"
@@ -80,30 +83,60 @@ func newLog(c *config.Config, file *logFile, level zap.AtomicLevel, quiet bool, 
 	if c.LogFormat == config.LogConsole {
 		e.EncodeTime = bouncerTime
 		e.EncodeLevel = bouncerLevel
-		enc = zapcore.NewConsoleEncoder(e)
+		enc = oneLine{zapcore.NewConsoleEncoder(e)}
 	}
 	return zap.New(zapcore.NewCore(enc, zapcore.NewMultiWriteSyncer(out...), level))
 }
 
-// bouncerTime begins a line as PgBouncer does, process number included.
-func bouncerTime(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
-	enc.AppendString(t.UTC().Format("2006-01-02 15:04:05.000 MST") + " [" + strconv.Itoa(os.Getpid()) + "]")
+// oneLine keeps an entry on one line. The console encoder copies messages as
+// they are, and some quote names and errors that somebody else has written: a
+// line break in one must not begin a line of the log.
+type oneLine struct{ zapcore.Encoder }
+
+// Clone implements zapcore.Encoder.
+func (e oneLine) Clone() zapcore.Encoder { return oneLine{e.Encoder.Clone()} }
+
+// EncodeEntry implements zapcore.Encoder.
+func (e oneLine) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	entry.Message, entry.LoggerName = escapeControl(entry.Message), escapeControl(entry.LoggerName)
+	return e.Encoder.EncodeEntry(entry, fields)
 }
 
-// bouncerLevel uses PgBouncer's words.
+// escapeControl writes control characters as Go does in a string.
+func escapeControl(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// bouncerTime writes a time as PgBouncer does.
+func bouncerTime(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
+	enc.AppendString(t.UTC().Format("2006-01-02 15:04:05.000 MST"))
+}
+
+// bouncerLevel uses PgBouncer's words, behind the process number.
 func bouncerLevel(l zapcore.Level, enc zapcore.PrimitiveArrayEncoder) {
+	word := "FATAL"
 	switch l {
 	case zapcore.DebugLevel:
-		enc.AppendString("DEBUG")
+		word = "DEBUG"
 	case zapcore.InfoLevel:
-		enc.AppendString("LOG")
+		word = "LOG"
 	case zapcore.WarnLevel:
-		enc.AppendString("WARNING")
+		word = "WARNING"
 	case zapcore.ErrorLevel:
-		enc.AppendString("ERROR")
-	default:
-		enc.AppendString("FATAL")
+		word = "ERROR"
 	}
+	enc.AppendString("[" + strconv.Itoa(os.Getpid()) + "] " + word)
 }
 
 func logLevel(verbose int) zapcore.Level {

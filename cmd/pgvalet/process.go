@@ -190,6 +190,7 @@ func (p *process) reload() error {
 			p.log.Warn("reload: " + c.Key + " takes effect at the next start")
 		}
 	}
+	g.config.KeepFixed(old.config)
 	if g.config.ScramIterations == old.config.ScramIterations {
 		g.scram = old.scram // with the keys that it has derived
 	}

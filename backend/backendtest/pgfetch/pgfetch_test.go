@@ -40,9 +40,9 @@ func repository(t *testing.T, txz []byte, checksum func(jar []byte) string) embe
 		if !strings.Contains(r.URL.Path, "/"+string(version)+"/") {
 			http.NotFound(rw, r)
 		} else if strings.HasSuffix(r.URL.Path, ".sha256") {
-			rw.Write([]byte(checksum(jar.Bytes())))
+			_, _ = rw.Write([]byte(checksum(jar.Bytes())))
 		} else {
-			rw.Write(jar.Bytes())
+			_, _ = rw.Write(jar.Bytes())
 		}
 	}))
 	t.Cleanup(server.Close)

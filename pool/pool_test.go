@@ -1,0 +1,208 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+
+	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/backend/backendtest"
+	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/config"
+)
+
+// newPools starts pools in front of the package's PostgreSQL, with more settings
+// and more keys of the database "app".
+func newPools(t *testing.T, settings, database string) *Pools {
+	pg := shared.Postgres(t)
+	cfg, err := config.Parse("test.toml", fmt.Appendf(nil, "[pgvalet]\nunix_socket_dir = \"/tmp\"\nauth_type = \"trust\"\nauth_file = \"none\"\n%s\n[databases.app]\nhost = %q\nport = %d\ndbname = \"postgres\"\nuser = %q\n%s\n",
+		settings, pg.SocketDir, pg.Port, pg.Superuser, database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loop, err := evloop.New(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- loop.Run() }()
+	ps := New(Options{Settings: Settings{Config: cfg, Userlist: (*auth.Userlist)(nil)}, Loops: []*evloop.Loop{loop}, Log: zaptest.NewLogger(t)})
+	t.Cleanup(func() {
+		ps.Close()
+		loop.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return ps
+}
+
+var shared backendtest.Shared
+
+// until waits for the only pool to be as ok says.
+func until(t *testing.T, ps *Pools, what string, ok func(Info) bool) Info {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		for _, i := range ps.Snapshot() {
+			if ok(i) {
+				return i
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the pool is not %s: %+v", what, ps.Snapshot())
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// user borrows servers on the loop, for tests.
+type user struct {
+	w   Waiter
+	got chan *Lease
+	err chan error
+}
+
+func newUser(ps *Pools) *user {
+	u := &user{got: make(chan *Lease, 1), err: make(chan error, 1)}
+	u.w = Waiter{Loop: ps.loops[0], Granted: func(l *Lease) { u.got <- l }, Refused: func(err error) { u.err <- err }}
+	return u
+}
+
+// borrow returns a server, waiting for it if need be.
+func (u *user) borrow(t *testing.T, p *Pool) *Lease {
+	t.Helper()
+	u.w.Loop.Call(func() {
+		switch l, err := p.Acquire(&u.w); {
+		case err != nil:
+			u.err <- err
+		case l != nil:
+			u.got <- l
+		}
+	})
+	select {
+	case l := <-u.got:
+		return l
+	case err := <-u.err:
+		t.Fatal(err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("no server")
+	}
+	return nil
+}
+
+func (u *user) release(l *Lease) { u.w.Loop.Call(func() { l.Release(u.w.Loop) }) }
+
+func TestMinPoolSizeNeedsNoClientWithAForcedUser(t *testing.T) {
+	ps := newPools(t, "", "min_pool_size = 3")
+	until(t, ps, "filled", func(i Info) bool { return i.Idle == 3 })
+}
+
+func TestServerLifetimeZeroIsOneUse(t *testing.T) {
+	ps := newPools(t, "", "server_lifetime = 0")
+	p, err := ps.Get("app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUser(ps)
+	first := u.borrow(t, p)
+	u.release(first)
+	second := u.borrow(t, p)
+	if first == second {
+		t.Error("a server was used twice")
+	}
+	u.release(second)
+	until(t, ps, "empty", func(i Info) bool { return i.Servers() == 0 })
+}
+
+func TestCheckedServerIsWaitedFor(t *testing.T) {
+	ps := newPools(t, "server_check_delay = 0", "pool_size = 5")
+	p, err := ps.Get("app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUser(ps)
+	for range 10 {
+		u.release(u.borrow(t, p))
+	}
+	if i := until(t, ps, "idle", func(i Info) bool { return i.Idle > 0 }); i.Servers() != 1 {
+		t.Errorf("%d servers were opened for one user at a time, want 1", i.Servers())
+	}
+}
+
+func TestPoolSizeChangeKeepsTheLimit(t *testing.T) {
+	ps := newPools(t, "", "pool_size = 2")
+	p, err := ps.Get("app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := newUser(ps), newUser(ps)
+	la, lb := a.borrow(t, p), b.borrow(t, p)
+
+	s := *ps.settings.Load()
+	cfg, db := *s.Config, *s.Config.Databases["app"]
+	db.PoolSize = 1
+	cfg.Databases = map[string]*config.Database{"app": &db}
+	s.Config = &cfg
+	ps.Reload(s)
+
+	a.release(la)
+	b.release(lb)
+	until(t, ps, "empty", func(i Info) bool { return i.Servers() == 0 && i.Size == 1 })
+	a.release(a.borrow(t, p))
+	until(t, ps, "small", func(i Info) bool { return i.Servers() == 1 && i.Idle == 1 })
+}
+
+func TestPauseWaitsForTheLastServer(t *testing.T) {
+	ps := newPools(t, "", "pool_size = 2")
+	p, err := ps.Get("app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUser(ps)
+	l := u.borrow(t, p)
+	paused := make(chan error, 1)
+	go func() { paused <- ps.Pause(t.Context(), "app") }()
+	until(t, ps, "paused", func(i Info) bool { return i.Paused })
+	select {
+	case err := <-paused:
+		t.Fatalf("PAUSE did not wait for the server in use: %v", err)
+	default:
+	}
+	if err := ps.Pause(context.Background(), "app"); !errors.Is(err, ErrAlreadyPaused) {
+		t.Errorf("second PAUSE: %v", err)
+	}
+	u.release(l)
+	if err := <-paused; err != nil {
+		t.Fatal(err)
+	}
+	if err := ps.Resume("app"); err != nil {
+		t.Fatal(err)
+	}
+	u.release(u.borrow(t, p))
+}
+
+func TestResumeEndsAPauseThatWaits(t *testing.T) {
+	ps := newPools(t, "", "pool_size = 2")
+	p, err := ps.Get("app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUser(ps)
+	l := u.borrow(t, p)
+	paused := make(chan error, 1)
+	go func() { paused <- ps.Pause(t.Context(), "") }()
+	until(t, ps, "paused", func(i Info) bool { return i.Paused })
+	if err := ps.Resume(""); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-paused; err != nil {
+		t.Error(err)
+	}
+	u.release(l)
+	u.release(u.borrow(t, p))
+}
