@@ -34,8 +34,12 @@ func TestOutOfStep(t *testing.T) {
 		{"a login", []pgproto3.FrontendMessage{query("select 1")}, send(&pgproto3.AuthenticationCleartextPassword{}), nil},
 		{"a length that cannot be", []pgproto3.FrontendMessage{query("select 1")}, backendtest.SendBytes([]byte{'C', 0, 0, 0, 3}), nil},
 		{"a message that does not exist", []pgproto3.FrontendMessage{query("select 1")}, backendtest.SendBytes([]byte{'?', 0, 0, 0, 4}), nil},
-		{"a second ready", []pgproto3.FrontendMessage{query("begin")},
-			send(&pgproto3.CommandComplete{CommandTag: []byte("BEGIN")}, &pgproto3.ReadyForQuery{TxStatus: 'T'}, ready), []string{"C BEGIN", "Z T"}},
+		{
+			"a second ready",
+			[]pgproto3.FrontendMessage{query("begin")},
+			send(&pgproto3.CommandComplete{CommandTag: []byte("BEGIN")}, &pgproto3.ReadyForQuery{TxStatus: 'T'}, ready),
+			[]string{"C BEGIN", "Z T"},
+		},
 		{"an endless tag", []pgproto3.FrontendMessage{query("select 1")}, backendtest.SendBytes([]byte{'C', 0x7f, 0, 0, 0, 'S'}), nil},
 	}
 	for _, tt := range tests {

@@ -22,12 +22,18 @@ func TestTimeouts(t *testing.T) {
 	}{
 		{"query_timeout = 0.3", []pgproto3.FrontendMessage{query("select pg_advisory_lock(4301)")}, []string{"FATAL 57014 query timeout", "EOF"}},
 		{"idle_transaction_timeout = 0.3", []pgproto3.FrontendMessage{query("begin")}, []string{"C BEGIN", "Z T", "FATAL 25P03 idle transaction timeout", "EOF"}},
-		{"transaction_timeout = 0.3", []pgproto3.FrontendMessage{query("begin"), query("select pg_advisory_lock(4301)")},
-			[]string{"C BEGIN", "Z T", "FATAL 25P04 transaction timeout", "EOF"}},
+		{
+			"transaction_timeout = 0.3",
+			[]pgproto3.FrontendMessage{query("begin"), query("select pg_advisory_lock(4301)")},
+			[]string{"C BEGIN", "Z T", "FATAL 25P04 transaction timeout", "EOF"},
+		},
 		{"transaction_timeout = 0.3", []pgproto3.FrontendMessage{query("begin")}, []string{"C BEGIN", "Z T", "FATAL 25P04 transaction timeout", "EOF"}},
 		{"client_idle_timeout = 0.3", nil, []string{"FATAL 57P05 client_idle_timeout", "EOF"}},
-		{"client_idle_timeout = 0.3\npool_mode = \"session\"", []pgproto3.FrontendMessage{query("select 1")},
-			[]string{"T", "D 1", "C SELECT 1", "Z I", "FATAL 57P05 client_idle_timeout", "EOF"}},
+		{
+			"client_idle_timeout = 0.3\npool_mode = \"session\"",
+			[]pgproto3.FrontendMessage{query("select 1")},
+			[]string{"T", "D 1", "C SELECT 1", "Z I", "FATAL 57P05 client_idle_timeout", "EOF"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.setting, func(t *testing.T) {
@@ -65,8 +71,10 @@ func TestCancelWaitTimeout(t *testing.T) {
 	peer := backendtest.StartScript(t,
 		backendtest.Script{backendtest.Welcome(), backendtest.Expect(query("select 1")), untilClosed},
 		backendtest.Script{backendtest.Hang()},
-		backendtest.Script{backendtest.Welcome(), backendtest.Expect(query("select 2")),
-			backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})},
+		backendtest.Script{
+			backendtest.Welcome(), backendtest.Expect(query("select 2")),
+			backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'}),
+		},
 	)
 	r := startRig(t, peer.Addr(), "cancel_wait_timeout = 0.2")
 	c, next := r.client(), r.client()
@@ -138,13 +146,17 @@ func TestServerCheckQuery(t *testing.T) {
 // TestServerLoginRetry: logins fail for a while, then work; whoever waits is
 // served.
 func TestServerLoginRetry(t *testing.T) {
-	starting := backendtest.Script{backendtest.ExpectStartup(nil),
-		backendtest.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})}
+	starting := backendtest.Script{
+		backendtest.ExpectStartup(nil),
+		backendtest.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"}),
+	}
 	peer := backendtest.StartScript(t,
 		backendtest.Script{backendtest.Welcome(), backendtest.Expect(query("select 1"))},
 		starting, starting,
-		backendtest.Script{backendtest.Welcome(), backendtest.Expect(query("select 2")),
-			backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})},
+		backendtest.Script{
+			backendtest.Welcome(), backendtest.Expect(query("select 2")),
+			backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'}),
+		},
 	)
 	r := startRig(t, peer.Addr(), "server_login_retry = 0.2")
 	c, waiting := r.client(), r.client()
@@ -164,7 +176,11 @@ func TestRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pg.Stop()
+	defer func() {
+		if err := pg.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
 	r := startRig(t, pg.Addr(), "server_login_retry = 0.1\nevent_loops = 2")
 	idle, inTx := r.client(), r.client()
 	idle.do("select 1")
