@@ -206,6 +206,30 @@ func TestReloadServerTLS(t *testing.T) {
 	}
 }
 
+func TestReloadChangesTheLog(t *testing.T) {
+	p, _ := serving(t)
+	p.start()
+	for _, name := range []string{"one", "two", ""} {
+		p.conf.set("logfile", name)
+		p.reload()
+		p.connect(t)
+		p.logged("login attempt")
+	}
+	p.conf.set("logfile", "no/such/directory/log")
+	p.writeConf()
+	p.signal(syscall.SIGHUP)
+	if line := p.logged("the configuration stays as it is"); !strings.Contains(line, "logfile: ") {
+		t.Errorf("logged %s", line)
+	}
+	p.signal(syscall.SIGQUIT)
+	p.exit(0)
+	for _, name := range []string{"one", "two"} {
+		if n := strings.Count(string(must(os.ReadFile(p.path(name)))(t)), "login attempt"); n != 1 {
+			t.Errorf("%s holds %d logins, want 1", name, n)
+		}
+	}
+}
+
 func TestReloadReopensTheLog(t *testing.T) {
 	p, _ := serving(t)
 	p.conf.set("logfile", "log")

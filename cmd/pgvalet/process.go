@@ -29,7 +29,7 @@ type process struct {
 	// Static after start.
 	path      string
 	log       *zap.Logger
-	logFile   *logFile // nil: none
+	logFile   logFile
 	level     zap.AtomicLevel
 	verbose   int // what the command line asks for at least
 	tokens    *auth.TokenSource
@@ -58,13 +58,11 @@ func serve(path string, verbose int, quiet bool, stderr io.Writer) error {
 	p := &process{path: path, verbose: verbose, stop: make(chan frontend.ShutdownMode, 1)}
 	p.level = zap.NewAtomicLevelAt(logLevel(max(verbose, g.config.Verbose)))
 	p.generation.Store(g)
-	if f := g.config.LogFile; f != "" {
-		if p.logFile, err = openLogFile(f); err != nil {
-			return err
-		}
-		defer p.logFile.Close()
+	if err := p.logFile.open(g.config.LogFile); err != nil {
+		return err
 	}
-	p.log = newLog(g.config, p.logFile, p.level, quiet, stderr)
+	defer p.logFile.Close()
+	p.log = newLog(g.config, &p.logFile, p.level, quiet, stderr)
 
 	removePidFile, err := writePidFile(g.config.PidFile)
 	if err != nil {
@@ -174,13 +172,12 @@ func (p *process) close() {
 func (p *process) reload() error {
 	p.reloading.Lock()
 	defer p.reloading.Unlock()
-	if p.logFile != nil {
-		if err := p.logFile.reopen(); err != nil {
-			p.log.Error(err.Error())
-		}
-	}
 	g, err := load(p.path)
-	if err != nil {
+	file := p.config().LogFile // which logrotate may have renamed, whatever the configuration is like
+	if err == nil {
+		file = g.config.LogFile
+	}
+	if err := errors.Join(err, p.logFile.open(file)); err != nil {
 		p.log.Error("reload: the configuration stays as it is: " + strings.ReplaceAll(err.Error(), "\n", "; "))
 		return err
 	}
