@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -229,4 +233,37 @@ func TestTermWhilePaused(t *testing.T) {
 	conn.Close(testContext(t))
 	p.exit(0)
 	p.gone(t, d)
+}
+
+// TestLogReaderGone: what reads the log may end before pgvalet does.
+func TestLogReaderGone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pgvalet.toml")
+	must(0, errors.Join(
+		os.WriteFile(filepath.Join(dir, "users.txt"), nil, 0o600),
+		os.WriteFile(path, []byte("[pgvalet]\nunix_socket_dir = '.'\nauth_file = 'users.txt'\n"), 0o600),
+	))(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(testContext(t), "pgvalet", path)
+	cmd.Stderr = w
+	must(0, cmd.Start())(t)
+	w.Close()
+	for lines := bufio.NewScanner(r); ; {
+		if !lines.Scan() {
+			t.Fatal("pgvalet did not start")
+		}
+		if strings.Contains(lines.Text(), "process up") {
+			break
+		}
+	}
+	r.Close()
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGQUIT} {
+		_ = cmd.Process.Signal(s) // it may have ended, as Wait tells
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("pgvalet ended with %v", err)
+	}
 }
