@@ -138,6 +138,10 @@ func (f *source) checkServerTLS(c *Config) {
 		f.refuse(global("server_tls_sslmode"), "is %s, but server_auth = iam (databases.%s) needs server_tls_sslmode verify-full (or verify-ca)",
 			mode, toml.Key{d.Name})
 	}
+	if d != nil && mode == SSLVerifyCA && c.ServerTLSCAFile == SystemCAs {
+		// Anybody can have a certificate from those.
+		f.refuse(global("server_tls_sslmode"), "is verify-ca, but server_auth = iam (databases.%s) with the system's authorities needs verify-full", toml.Key{d.Name})
+	}
 	if mode >= SSLVerifyCA {
 		hint := ""
 		if d != nil {
