@@ -114,9 +114,7 @@ func (f *source) require(key toml.Key, value, format string, args ...any) {
 }
 
 func (f *source) checkClientSide(c *Config) {
-	if c.AuthType != AuthTrust {
-		f.require(global("auth_file"), c.AuthFile, "auth_type is %s", c.AuthType)
-	}
+	f.require(global("auth_file"), c.AuthFile, "only users in it can log in, whatever auth_type is")
 	mode := c.ClientTLSSSLMode
 	if mode >= SSLAllow {
 		because := ""

@@ -9,7 +9,7 @@ import (
 
 func parse(t *testing.T, toml string) *Config {
 	t.Helper()
-	c, err := Parse("test.toml", []byte("pgvalet.auth_type = 'trust'\n"+toml))
+	c, err := Parse("test.toml", []byte("pgvalet.auth_file = 'u'\n"+toml))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func (s *Settings) authentication() []setting {
 		},
 		{
 			name: "auth_file", value: file(&s.AuthFile, ""),
-			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required unless auth_type is trust.`,
+			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required: with trust, too, only users in it can log in.`,
 		},
 		{
 			name: "scram_iterations", value: number(&s.ScramIterations, 4096, 1, math.MaxInt32),
