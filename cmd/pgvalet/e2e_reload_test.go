@@ -95,6 +95,16 @@ func TestReloadUserlist(t *testing.T) {
 	wantError(t, err, "28P01", "SASL authentication failed")
 }
 
+// TestScramKeysAreComputedAhead: at the start, and for whom a reload brings.
+func TestScramKeysAreComputedAhead(t *testing.T) {
+	p, _ := serving(t)
+	p.conf.set("verbose", 1)
+	p.start()
+	p.logged("scram keys are computed")
+	p.reload()
+	p.logged("scram keys are computed")
+}
+
 func TestReloadClientCertificate(t *testing.T) {
 	p, _ := serving(t)
 	p.start()
