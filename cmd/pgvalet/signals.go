@@ -89,7 +89,7 @@ func (p *process) drain(ctx context.Context, m frontend.ShutdownMode) {
 	}
 	tick := time.NewTicker(emptyCheck)
 	defer tick.Stop()
-	for p.sessions.Count() > 0 {
+	for p.acceptor.Clients() > 0 { // those that are logging in are clients too
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
