@@ -20,7 +20,7 @@ import (
 // Target is one place to log in to. It is immutable and can be used by many
 // goroutines at once.
 type Target struct {
-	Host string // name, address, or directory of a unix socket (starts with "/")
+	Host string // name, address, or directory of a unix socket (starts with "/", or "@" for Linux's abstract namespace)
 	Port int
 
 	DBName, User string
@@ -162,7 +162,9 @@ func tryNextAddress(err error) bool {
 }
 
 // onUnixSocket reports whether t is reached through a unix socket.
-func (t *Target) onUnixSocket() bool { return strings.HasPrefix(t.Host, "/") }
+func (t *Target) onUnixSocket() bool {
+	return strings.HasPrefix(t.Host, "/") || strings.HasPrefix(t.Host, "@")
+}
 
 // place names t in log lines.
 func (t *Target) place() string {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -324,4 +326,33 @@ func TestClientCertificate(t *testing.T) {
 	target.TLSConfig.Certificates = nil
 	_, err = Connect(testContext(t), target)
 	wantLoginError(t, err, "28000", "requires a valid client certificate")
+}
+
+func TestConnectToAbstractSocket(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has an abstract namespace")
+	}
+	dir := fmt.Sprintf("@pgvalet-test-%d", os.Getpid())
+	ln, err := net.Listen("unix", dir+"/.s.PGSQL.5432")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := Connect(testContext(t), &Target{Host: dir, Port: 5432, DBName: "d", User: "u", SSLMode: config.SSLVerifyFull})
+		ln.Close() // if it has gone elsewhere, nobody comes
+		failed <- err
+	}()
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(<-failed)
+	}
+	if _, err := pgproto3.NewBackend(conn, conn).ReceiveStartupMessage(); err != nil {
+		t.Error(err)
+	}
+	conn.Close()
+	if err := <-failed; !isKind(err, ConnectionLost) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -290,12 +290,14 @@ func (s *Server) replies(data []byte) ([]byte, error) {
 			break
 		}
 		if n < wire.HeaderLen {
+			s.holder.Forward(data[run:pos])
 			return nil, fmt.Errorf("message %q from server: %w", typ, errOutOfStep)
 		}
 		body := data[pos+wire.HeaderLen : min(pos+n, len(data))]
 		if typ == wire.ReadyForQuery || typ == wire.ParameterStatus || typ == wire.CommandComplete {
 			if len(body) < n-wire.HeaderLen {
 				if n > maxWhole {
+					s.holder.Forward(data[run:pos])
 					return nil, fmt.Errorf("message %q from server: %w", typ, errReplyTooLong)
 				}
 				break
@@ -303,6 +305,7 @@ func (s *Server) replies(data []byte) ([]byte, error) {
 		}
 		fwd, err := s.account(typ, body)
 		if err != nil {
+			s.holder.Forward(data[run:pos]) // the holder's without a doubt
 			return nil, fmt.Errorf("message %q from server: %w", typ, err)
 		}
 		if !fwd {

@@ -114,9 +114,7 @@ func (f *source) require(key toml.Key, value, format string, args ...any) {
 }
 
 func (f *source) checkClientSide(c *Config) {
-	if c.AuthType != AuthTrust {
-		f.require(global("auth_file"), c.AuthFile, "auth_type is %s", c.AuthType)
-	}
+	f.require(global("auth_file"), c.AuthFile, "only users in it can log in, whatever auth_type is")
 	mode := c.ClientTLSSSLMode
 	if mode >= SSLAllow {
 		because := ""
@@ -137,6 +135,10 @@ func (f *source) checkServerTLS(c *Config) {
 	if d != nil && mode < SSLVerifyCA && !f.refused[global("server_tls_sslmode").String()] {
 		f.refuse(global("server_tls_sslmode"), "is %s, but server_auth = iam (databases.%s) needs server_tls_sslmode verify-full (or verify-ca)",
 			mode, toml.Key{d.Name})
+	}
+	if d != nil && mode == SSLVerifyCA && c.ServerTLSCAFile == SystemCAs {
+		// Anybody can have a certificate from those.
+		f.refuse(global("server_tls_sslmode"), "is verify-ca, but server_auth = iam (databases.%s) with the system's authorities needs verify-full", toml.Key{d.Name})
 	}
 	if mode >= SSLVerifyCA {
 		hint := ""

@@ -1,11 +1,30 @@
 package config
 
-import "time"
+import (
+	"net"
+	"time"
+)
 
 // The methods below say which value holds for a database and a user: the
 // user's entry first, then the database's, then the global setting. The user
 // of a pool's settings is the server user (the forced one, if there is one);
 // the user of a client's timeouts is the one who logged in.
+
+// KeepAlive returns the tcp_keep* settings as package net takes them, for which
+// 0 is a default of its own and a negative value the system's.
+func (s *Settings) KeepAlive() net.KeepAliveConfig {
+	k := net.KeepAliveConfig{Enable: s.TCPKeepalive, Idle: s.TCPKeepidle, Interval: s.TCPKeepintvl, Count: s.TCPKeepcnt}
+	if k.Idle == 0 {
+		k.Idle = -1
+	}
+	if k.Interval == 0 {
+		k.Interval = -1
+	}
+	if k.Count == 0 {
+		k.Count = -1
+	}
+	return k
+}
 
 // noUser stands for a user without an entry.
 var noUser = newUser("")

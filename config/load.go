@@ -243,7 +243,7 @@ func names(table []setting) []string {
 }
 
 // syntaxError is the error for what is not TOML, or says one thing twice. A
-// line with a password is not repeated.
+// line with a password, or a mistyped one, is not repeated.
 func (f *source) syntaxError(data []byte, err error) error {
 	var pe toml.ParseError
 	if !errors.As(err, &pe) {
@@ -251,7 +251,7 @@ func (f *source) syntaxError(data []byte, err error) error {
 	}
 	e := &Error{File: f.file, Line: pe.Position.Line, Message: pe.Message}
 	lines := strings.Split(string(data), "\n")
-	if n := pe.Position.Line; n > 0 && n <= len(lines) && strings.Contains(lines[n-1], "password") {
+	if n := pe.Position.Line; n > 0 && n <= len(lines) && strings.Contains(strings.ToLower(lines[n-1]), "pass") {
 		e.Message = "invalid TOML, not repeated here because the line holds a password"
 	}
 	return e

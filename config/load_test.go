@@ -108,7 +108,7 @@ func TestLoadOtherFiles(t *testing.T) {
 }
 
 func TestErrorsAreTyped(t *testing.T) {
-	_, err := Parse("x.toml", []byte("[pgvalet]\nauth_type = 'trust'\nlisten_port = -1\n"))
+	_, err := Parse("x.toml", []byte("[pgvalet]\nauth_file = 'u'\nlisten_port = -1\n"))
 	var e *Error
 	if !errors.As(err, &e) {
 		t.Fatalf("%T holds no *Error", err)
@@ -129,7 +129,7 @@ func TestExampleLoads(t *testing.T) {
 }
 
 func TestPasswordIsNotPrinted(t *testing.T) {
-	c, err := Parse("x.toml", []byte("pgvalet.auth_type='trust'\n[databases.a]\nuser='u'\npassword='hunter2'"))
+	c, err := Parse("x.toml", []byte("pgvalet.auth_file='u'\n[databases.a]\nuser='u'\npassword='hunter2'"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,5 +65,6 @@ func (d *Database) UnixSocket() (path string, ok bool) {
 func (d *Database) SameServer(o *Database) bool {
 	return d.DBName == o.DBName && d.Host == o.Host && d.Port == o.Port && d.User == o.User &&
 		d.ConnectQuery == o.ConnectQuery && d.ServerAuth == o.ServerAuth && d.IAMRegion == o.IAMRegion &&
-		d.IAMHost == o.IAMHost && d.IAMPort == o.IAMPort && d.ServerTLSName == o.ServerTLSName
+		d.IAMHost == o.IAMHost && d.IAMPort == o.IAMPort && d.ServerTLSName == o.ServerTLSName &&
+		d.ClientEncoding == o.ClientEncoding && d.DateStyle == o.DateStyle && d.TimeZone == o.TimeZone && d.ApplicationName == o.ApplicationName
 }

@@ -9,7 +9,7 @@ import (
 
 func parse(t *testing.T, toml string) *Config {
 	t.Helper()
-	c, err := Parse("test.toml", []byte("pgvalet.auth_type = 'trust'\n"+toml))
+	c, err := Parse("test.toml", []byte("pgvalet.auth_file = 'u'\n"+toml))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +46,7 @@ func TestSameServer(t *testing.T) {
 	recycle := []string{
 		"DBName", "Host", "Port", "User", "ConnectQuery",
 		"ServerAuth", "IAMRegion", "IAMHost", "IAMPort", "ServerTLSName",
+		"ClientEncoding", "DateStyle", "TimeZone", "ApplicationName",
 	}
 	a, b := newDatabase("x"), newDatabase("x")
 	if !a.SameServer(b) {

@@ -82,7 +82,7 @@ func (s *Settings) authentication() []setting {
 		},
 		{
 			name: "auth_file", value: file(&s.AuthFile, ""),
-			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required unless auth_type is trust.`,
+			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required: with trust, too, only users in it can log in.`,
 		},
 		{
 			name: "scram_iterations", value: number(&s.ScramIterations, 4096, 1, math.MaxInt32),
@@ -233,7 +233,7 @@ func (s *Settings) timeouts() []setting {
 		},
 		{
 			name: "cancel_wait_timeout", value: seconds(&s.CancelWaitTimeout, 10*time.Second),
-			doc: `Longest time a cancel request waits for a connection. 0: no limit.`,
+			doc: `Longest time that a cancel request to a server may take, and the clean-up of a server whose client has gone. 0: 10 seconds.`,
 		},
 		{
 			name: "client_idle_timeout", value: seconds(&s.ClientIdleTimeout, 0),
@@ -266,11 +266,11 @@ func (s *Settings) process() []setting {
 		},
 		{
 			name: "pidfile", value: file(&s.PidFile, ""), restart: true,
-			doc: `File for the process id; the start is refused while the process it names lives. Required with -d.`,
+			doc: `File for the process id; the start is refused while the process it names lives.`,
 		},
 		{
 			name: "verbose", value: number(&s.Verbose, 0, 0, 3),
-			doc: `1 logs debugging lines, 2 and 3 more of them; as many as -v on the command line.`,
+			doc: `1 and more log debugging lines too, as -v on the command line does.`,
 		},
 		{
 			name: "log_connections", value: boolean(&s.LogConnections, true),
@@ -298,7 +298,7 @@ func (s *Settings) process() []setting {
 		},
 		{
 			name: "max_packet_size", value: number(&s.MaxPacketSize, math.MaxInt32, 1024, math.MaxInt32),
-			doc: `Largest protocol message in bytes; a peer that announces a larger one is disconnected.`,
+			doc: `Largest protocol message in bytes; a client that announces a larger one is disconnected.`,
 		},
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -151,6 +152,17 @@ func TestNearest(t *testing.T) {
 	} {
 		if got := nearest(typed, known); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", typed, got, want)
+		}
+	}
+}
+
+func TestKeepAlive(t *testing.T) {
+	for toml, want := range map[string]net.KeepAliveConfig{
+		"": {Enable: true, Idle: -1, Interval: -1, Count: -1},
+		"[pgvalet]\ntcp_keepalive = 0\ntcp_keepidle = 0\ntcp_keepintvl = 2\ntcp_keepcnt = 3": {Idle: -1, Interval: 2 * time.Second, Count: 3},
+	} {
+		if got := parse(t, toml).KeepAlive(); got != want {
+			t.Errorf("%q: %+v, want %+v", toml, got, want)
 		}
 	}
 }

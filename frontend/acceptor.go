@@ -193,20 +193,7 @@ func (a *Acceptor) takePlace(limit int) (release func(), ok bool) {
 }
 
 func keepalive(conn net.Conn, s *config.Settings) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(s.KeepAlive()) // a dead connection is noticed by the first read
 	}
-	k := net.KeepAliveConfig{Enable: s.TCPKeepalive, Idle: s.TCPKeepidle, Interval: s.TCPKeepintvl, Count: s.TCPKeepcnt}
-	// For net, 0 is its own default and less is the system's.
-	if k.Idle == 0 {
-		k.Idle = -1
-	}
-	if k.Interval == 0 {
-		k.Interval = -1
-	}
-	if k.Count == 0 {
-		k.Count = -1
-	}
-	_ = tcp.SetKeepAliveConfig(k) // a dead connection is noticed by the first read
 }

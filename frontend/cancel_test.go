@@ -209,10 +209,10 @@ func (g *tollgate) relay(conn net.Conn, addr string) {
 	go func() {
 		defer close(back)
 		io.Copy(conn, server)
-		conn.(*net.TCPConn).CloseWrite()
+		_ = conn.(*net.TCPConn).CloseWrite()
 	}()
 	io.Copy(server, conn)
-	server.(*net.TCPConn).CloseWrite()
+	_ = server.(*net.TCPConn).CloseWrite()
 	<-back
 }
 

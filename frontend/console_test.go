@@ -47,6 +47,7 @@ func consoleConfig(t testing.TB, addr string) *config.Config {
 	cfg, err := config.Parse("pgvalet.toml", fmt.Appendf(nil, `
 [pgvalet]
 auth_type = "trust"
+auth_file = "users.txt"
 admin_users = ["root"]
 stats_users = ["watcher"]
 server_tls_sslmode = "disable"

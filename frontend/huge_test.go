@@ -25,21 +25,33 @@ func TestHugeMessages(t *testing.T) {
 		want []string
 	}{
 		{"query", m(query("select 1 /*" + big + "*/")), lines("T", "D 1", "C SELECT 1", "Z I")},
-		{"queries", m(query("select length('"+big+"')"), query("select 2"), query("select length('"+big+"')")),
-			lines("T", fmt.Sprint("D ", size), "C SELECT 1", "Z I", "T", "D 2", "C SELECT 1", "Z I", "T", fmt.Sprint("D ", size), "C SELECT 1", "Z I")},
+		{
+			"queries", m(query("select length('"+big+"')"), query("select 2"), query("select length('"+big+"')")),
+			lines("T", fmt.Sprint("D ", size), "C SELECT 1", "Z I", "T", "D 2", "C SELECT 1", "Z I", "T", fmt.Sprint("D ", size), "C SELECT 1", "Z I"),
+		},
 		{"parameter and row", m(parse("", "select $1::text"), bind("", big), execute, syncMsg), lines("1", "2", row, "C SELECT 1", "Z I")},
-		{"parameter of a named statement", m(parse("p", "select length($1::text)"), syncMsg, bind("p", big), execute, bind("p", "x"), execute, syncMsg),
-			lines("1", "Z I", "2", fmt.Sprint("D ", size), "C SELECT 1", "2", "D 1", "C SELECT 1", "Z I")},
+		{
+			"parameter of a named statement", m(parse("p", "select length($1::text)"), syncMsg, bind("p", big), execute, bind("p", "x"), execute, syncMsg),
+			lines("1", "Z I", "2", fmt.Sprint("D ", size), "C SELECT 1", "2", "D 1", "C SELECT 1", "Z I"),
+		},
 		{"named statement", m(parse("n", "select 3 /*"+big+"*/"), bind("n"), execute, closeStatement("n"), syncMsg), lines("1", "2", "D 3", "C SELECT 1", "3", "Z I")},
-		{"unnamed statement in the next transaction", m(parse("", "select 4 /*"+big+"*/"), syncMsg, bind(""), execute, syncMsg),
-			lines("1", "Z I", "2", "D 4", "C SELECT 1", "Z I")},
-		{"error", m(query("do $$ begin raise exception '%', repeat('e', "+fmt.Sprint(size)+"); end $$"), query("select 5")),
-			lines("ERROR P0001 eeee…", "Z I", "T", "D 5", "C SELECT 1", "Z I")},
-		{"error in a batch", m(parse("", "do $$ begin raise exception '%', repeat('e', "+fmt.Sprint(size)+"); end $$"), bind(""), execute, parse("x", "select 6"), bind("x", big), execute, syncMsg),
-			lines("1", "2", "ERROR P0001 eeee…", "Z I")},
+		{
+			"unnamed statement in the next transaction", m(parse("", "select 4 /*"+big+"*/"), syncMsg, bind(""), execute, syncMsg),
+			lines("1", "Z I", "2", "D 4", "C SELECT 1", "Z I"),
+		},
+		{
+			"error", m(query("do $$ begin raise exception '%', repeat('e', "+fmt.Sprint(size)+"); end $$"), query("select 5")),
+			lines("ERROR P0001 eeee…", "Z I", "T", "D 5", "C SELECT 1", "Z I"),
+		},
+		{
+			"error in a batch", m(parse("", "do $$ begin raise exception '%', repeat('e', "+fmt.Sprint(size)+"); end $$"), bind(""), execute, parse("x", "select 6"), bind("x", big), execute, syncMsg),
+			lines("1", "2", "ERROR P0001 eeee…", "Z I"),
+		},
 		{"notice", m(query("do $$ begin raise notice '%', repeat('n', " + fmt.Sprint(size) + "); end $$")), lines("N nnnn…", "C DO", "Z I")},
-		{"copy", m(query("copy "+tab+" from stdin"), copyData(big), copyData("\n"), copyDone, query("copy "+tab+" to stdout"), query("select count(*) from "+tab)),
-			lines("G", "C COPY 1", "Z I", "H", "d 0123456789abcdef…", "c", "C COPY 1", "Z I", "T", "D 1", "C SELECT 1", "Z I")},
+		{
+			"copy", m(query("copy "+tab+" from stdin"), copyData(big), copyData("\n"), copyDone, query("copy "+tab+" to stdout"), query("select count(*) from "+tab)),
+			lines("G", "C COPY 1", "Z I", "H", "d 0123456789abcdef…", "c", "C COPY 1", "Z I", "T", "D 1", "C SELECT 1", "Z I"),
+		},
 		{"copy that fails", m(query("copy no_such_table from stdin"), copyData(big), copyDone, query("select 7")), lines("ERROR 42P01…", "Z I", "T", "D 7", "C SELECT 1", "Z I")},
 	}
 	r := newRig(t, "event_loops = 2")

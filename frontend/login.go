@@ -172,9 +172,6 @@ func (c *client) check(s *startup) error {
 		l.Params = s.parameters
 		return nil
 	}
-	if c.acceptor.o.ShuttingDown() {
-		return errShuttingDown
-	}
 	if err := s.checkReplication(); err != nil {
 		return err
 	}
@@ -187,6 +184,10 @@ func (c *client) check(s *startup) error {
 		return errTooMany
 	}
 	l.Release = release
+	// Not before the place is taken: a shutdown waits for those that have one.
+	if c.acceptor.o.ShuttingDown() {
+		return errShuttingDown
+	}
 	return nil
 }
 

@@ -150,6 +150,32 @@ func TestPipelines(t *testing.T) {
 	}
 }
 
+// TestAfterAnError goes on with a batch when the error in it is known.
+func TestAfterAnError(t *testing.T) {
+	r := newRig(t, "")
+	c, other := r.client(), r.client()
+	pid := other.pid()
+	c.send(parse("known", "select 'known'"), syncMsg)
+	c.want("1", "Z I")
+	for range 2 {
+		c.send(bind("none"), flush)
+		c.want("ERROR 26000…")
+		c.send(parse("", "select 1"), parse("new", "select 'new'"), bind("new"), execute, parse("known", "select 2"), closeStatement("known"),
+			query("select 3"), copyData("x"), copyDone, &pgproto3.FunctionCall{Function: 1397}, flush)
+		r.await("all of it is there", func() (there bool) {
+			r.look(c, func(s *session) { there = s.in.Len() == 0 && s.srv.Aborted() && s.srv.Outstanding() == 0 })
+			return there
+		})
+		c.send(syncMsg, bind("known"), execute, syncMsg)
+		c.want("Z I", "2", "D known", "C SELECT 1", "Z I")
+		c.send(bind("new"), syncMsg)
+		c.want("ERROR 26000…", "Z I")
+	}
+	if p := other.pid(); p != pid {
+		t.Errorf("the server was replaced: %s, not %s", p, pid)
+	}
+}
+
 // TestPipelineOfManyServers has clients with pipelines of different length, so
 // that several event loops hand few servers to each other all the time. Every
 // answer tells whose it is.

@@ -276,3 +276,9 @@ func table(t testing.TB, columns string) string {
 	t.Cleanup(func() { admin(t, "DROP TABLE "+name) })
 	return name
 }
+
+// servers is how many connections the pool has open.
+func (r *rig) servers() int {
+	i := r.info()
+	return i.Servers()
+}

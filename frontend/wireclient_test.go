@@ -176,7 +176,7 @@ func (c *wireClient) want(lines ...string) {
 		got := c.receive()
 		start, open := strings.CutSuffix(want, "…")
 		if got != want && !(open && strings.HasPrefix(got, start)) {
-			c.t.Fatalf("message %d is %q, not %q (of %q)", i+1, got, want, lines)
+			c.t.Fatalf("message %d is %q, not %q (of … %q …)", i+1, got, want, lines[max(0, i-5):min(len(lines), i+5)])
 		}
 	}
 }

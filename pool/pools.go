@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,12 +206,7 @@ func newTarget(s *Settings, db *config.Database, user string, tokens *auth.Token
 		ServerName:     db.ServerTLSName,
 		ConnectQuery:   db.ConnectQuery,
 		ConnectTimeout: c.ServerConnectTimeout,
-		KeepAlive: net.KeepAliveConfig{
-			Enable:   c.TCPKeepalive,
-			Idle:     c.TCPKeepidle,
-			Interval: c.TCPKeepintvl,
-			Count:    c.TCPKeepcnt,
-		},
+		KeepAlive:      c.KeepAlive(),
 		Warn: func(msg string, err error) {
 			log.Warn(msg, zap.String("database", db.Name), zap.String("user", user), zap.Error(err))
 		},

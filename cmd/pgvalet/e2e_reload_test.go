@@ -95,6 +95,16 @@ func TestReloadUserlist(t *testing.T) {
 	wantError(t, err, "28P01", "SASL authentication failed")
 }
 
+// TestScramKeysAreComputedAhead: at the start, and for whom a reload brings.
+func TestScramKeysAreComputedAhead(t *testing.T) {
+	p, _ := serving(t)
+	p.conf.set("verbose", 1)
+	p.start()
+	p.logged("scram keys are computed")
+	p.reload()
+	p.logged("scram keys are computed")
+}
+
 func TestReloadClientCertificate(t *testing.T) {
 	p, _ := serving(t)
 	p.start()
@@ -203,6 +213,30 @@ func TestReloadServerTLS(t *testing.T) {
 	p.reload()
 	if got := one(t, other, "SELECT pg_backend_pid()"); got != pid {
 		t.Error("the server was replaced by a reload that changes nothing")
+	}
+}
+
+func TestReloadChangesTheLog(t *testing.T) {
+	p, _ := serving(t)
+	p.start()
+	for _, name := range []string{"one", "two", ""} {
+		p.conf.set("logfile", name)
+		p.reload()
+		p.connect(t)
+		p.logged("login attempt")
+	}
+	p.conf.set("logfile", "no/such/directory/log")
+	p.writeConf()
+	p.signal(syscall.SIGHUP)
+	if line := p.logged("the configuration stays as it is"); !strings.Contains(line, "logfile: ") {
+		t.Errorf("logged %s", line)
+	}
+	p.signal(syscall.SIGQUIT)
+	p.exit(0)
+	for _, name := range []string{"one", "two"} {
+		if n := strings.Count(string(must(os.ReadFile(p.path(name)))(t)), "login attempt"); n != 1 {
+			t.Errorf("%s holds %d logins, want 1", name, n)
+		}
 	}
 }
 

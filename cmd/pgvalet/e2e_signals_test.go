@@ -1,16 +1,23 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // serving returns a pgvalet that serves a database, not started yet.
@@ -229,4 +236,73 @@ func TestTermWhilePaused(t *testing.T) {
 	conn.Close(testContext(t))
 	p.exit(0)
 	p.gone(t, d)
+}
+
+// TestTermWaitsForALogin: a client that is about to log in is served, too.
+func TestTermWaitsForALogin(t *testing.T) {
+	p, _ := serving(t)
+	p.conf.set("auth_type", "plain")
+	p.start()
+	conn := must(net.Dial("unix", p.path(".s.PGSQL."+strconv.Itoa(p.port))))(t)
+	defer conn.Close()
+	must(0, conn.SetDeadline(time.Now().Add(testPatience)))(t)
+	client := pgproto3.NewFrontend(conn, conn)
+	receive := func(want pgproto3.BackendMessage) {
+		t.Helper()
+		for {
+			m := must(client.Receive())(t)
+			if e, ok := m.(*pgproto3.ErrorResponse); ok {
+				t.Fatalf("got an error: %s", e.Message)
+			}
+			if reflect.TypeOf(m) == reflect.TypeOf(want) {
+				return
+			}
+		}
+	}
+	client.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "app", "database": "shop"}})
+	must(0, client.Flush())(t)
+	receive(&pgproto3.AuthenticationCleartextPassword{})
+	p.signal(syscall.SIGTERM)
+	p.refused(t)
+	client.Send(&pgproto3.PasswordMessage{Password: clientPassword})
+	must(0, client.Flush())(t)
+	receive(&pgproto3.ReadyForQuery{})
+	client.Send(&pgproto3.Query{String: "SELECT pg_sleep(0.2)"})
+	must(0, client.Flush())(t)
+	receive(&pgproto3.CommandComplete{})
+	conn.Close()
+	p.exit(0)
+}
+
+// TestLogReaderGone: what reads the log may end before pgvalet does.
+func TestLogReaderGone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pgvalet.toml")
+	must(0, errors.Join(
+		os.WriteFile(filepath.Join(dir, "users.txt"), nil, 0o600),
+		os.WriteFile(path, []byte("[pgvalet]\nunix_socket_dir = '.'\nauth_file = 'users.txt'\n"), 0o600),
+	))(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(testContext(t), "pgvalet", path)
+	cmd.Stderr = w
+	must(0, cmd.Start())(t)
+	w.Close()
+	for lines := bufio.NewScanner(r); ; {
+		if !lines.Scan() {
+			t.Fatal("pgvalet did not start")
+		}
+		if strings.Contains(lines.Text(), "process up") {
+			break
+		}
+	}
+	r.Close()
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGQUIT} {
+		_ = cmd.Process.Signal(s) // it may have ended, as Wait tells
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("pgvalet ended with %v", err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/user"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"go.uber.org/zap"
 
@@ -65,18 +67,22 @@ func listenUnix(c *config.Config, port int) (net.Listener, error) {
 	if strings.HasPrefix(c.UnixSocketDir, "@") {
 		return net.Listen("unix", path)
 	}
-	if conn, err := net.Dial("unix", path); err == nil {
+	conn, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
 		conn.Close()
+		fallthrough
+	case errors.Is(err, syscall.EAGAIN): // so many clients that one more cannot even wait
 		return nil, fmt.Errorf("unix socket is in use, cannot continue: %s", path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		_ = os.Remove(path) // left by a process that is gone; Listen has the last word
 	}
-	_ = os.Remove(path) // left by a process that is gone, or not there; Listen has the last word
+	// Not by chmod: nobody is to get in before it.
+	umask := syscall.Umask(int(fs.ModePerm &^ c.UnixSocketMode))
 	ln, err := net.Listen("unix", path)
+	syscall.Umask(umask)
 	if err != nil {
 		return nil, err
-	}
-	if err := os.Chmod(path, c.UnixSocketMode); err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("unix_socket_mode: %w", err)
 	}
 	if c.UnixSocketGroup != "" {
 		if err := chgrp(path, c.UnixSocketGroup); err != nil {
@@ -87,14 +93,17 @@ func listenUnix(c *config.Config, port int) (net.Listener, error) {
 	return ln, nil
 }
 
-func chgrp(path, name string) error {
-	g, err := user.LookupGroup(name)
+// chgrp gives path to a group, by its name or number.
+func chgrp(path, group string) error {
+	gid, err := strconv.Atoi(group)
 	if err != nil {
-		return err
-	}
-	gid, err := strconv.Atoi(g.Gid)
-	if err != nil {
-		return err
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			return err
+		}
+		if gid, err = strconv.Atoi(g.Gid); err != nil {
+			return err
+		}
 	}
 	return os.Chown(path, -1, gid)
 }

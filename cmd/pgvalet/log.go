@@ -17,58 +17,49 @@ import (
 	"github.com/pgvalet/pgvalet/config"
 )
 
-// logFile is a file that can be opened anew under the same name: that is how
-// log rotation works.
+// logFile is a file that can be opened anew, under the same name, which is how
+// log rotation works, or another one.
 type logFile struct {
-	path string
-
 	mu sync.Mutex // guards f
-	f  *os.File
+	f  *os.File   // nil: what is written is lost
 }
 
-func openLogFile(path string) (*logFile, error) {
-	l := &logFile{path: path}
-	return l, l.reopen()
-}
-
-func (l *logFile) reopen() error {
-	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("logfile: %w", err)
+// open replaces the file by the one at path, "" for none. With an error nothing
+// changes.
+func (l *logFile) open(path string) (err error) {
+	var f *os.File
+	if path != "" {
+		if f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+			return fmt.Errorf("logfile: %w", err)
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.f != nil {
-		l.f.Close()
-	}
+	l.f.Close() // which a nil file takes
 	l.f = f
 	return nil
 }
+
+// Close closes the file.
+func (l *logFile) Close() error { return l.open("") }
 
 // Write implements zapcore.WriteSyncer.
 func (l *logFile) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.f == nil {
+		return len(p), nil
+	}
 	return l.f.Write(p)
 }
 
 // Sync implements zapcore.WriteSyncer.
 func (l *logFile) Sync() error { return nil }
 
-// Close closes the file.
-func (l *logFile) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.f.Close()
-}
-
-// newLog returns a logger that writes to the file (nil: none) and, unless quiet
-// or told to by no file, to the terminal.
+// newLog returns a logger that writes to the file and, unless quiet, to the
+// terminal.
 func newLog(c *config.Config, file *logFile, level zap.AtomicLevel, quiet bool, stderr io.Writer) *zap.Logger {
-	var out []zapcore.WriteSyncer
-	if file != nil {
-		out = append(out, file)
-	}
+	out := []zapcore.WriteSyncer{file}
 	if !quiet {
 		out = append(out, zapcore.Lock(zapcore.AddSync(stderr)))
 	}

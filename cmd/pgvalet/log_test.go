@@ -17,7 +17,7 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 		t.Run(format.String(), func(t *testing.T) {
 			var b bytes.Buffer
 			c := &config.Config{Settings: config.Settings{LogFormat: format}}
-			log := newLog(c, nil, zap.NewAtomicLevel(), false, &b)
+			log := newLog(c, new(logFile), zap.NewAtomicLevel(), false, &b)
 			const evil = "a\r\n2026-01-01 00:00:00.000 UTC [1] LOG C-1: db/é\x1b[2J"
 			log.Named(evil).With(zap.String("user", evil)).Warn(evil, zap.Error(errors.New(evil)))
 			got := b.String()

@@ -16,7 +16,7 @@ import (
 var version = "dev"
 
 // usage is what --help prints.
-const usage = `pgvalet is a connection pooler for PostgreSQL, a drop-in replacement for PgBouncer.
+const usage = `pgvalet is a connection pooler for PostgreSQL, made to take PgBouncer's place.
 
 Usage:
   pgvalet [options] CONFIG        run with a configuration file (.toml)
@@ -24,7 +24,7 @@ Usage:
 
 Options:
   -q, --quiet       log to the log file only, not to the terminal
-  -v, --verbose     log more; may be repeated
+  -v, --verbose     log debugging lines too
   -V, --version     print the version
   -h, --help        print this help
 

@@ -29,7 +29,7 @@ type process struct {
 	// Static after start.
 	path      string
 	log       *zap.Logger
-	logFile   *logFile // nil: none
+	logFile   logFile
 	level     zap.AtomicLevel
 	verbose   int // what the command line asks for at least
 	tokens    *auth.TokenSource
@@ -40,11 +40,13 @@ type process struct {
 	console   *frontend.Console
 	listeners *listeners
 	stop      chan frontend.ShutdownMode // what the console asks for
+	ctx       context.Context            // ends with close
+	cancel    context.CancelFunc
 
 	generation   atomic.Pointer[generation]
 	shuttingDown atomic.Bool
 	reloading    sync.Mutex     // held by a reload
-	running      sync.WaitGroup // loops and listeners
+	running      sync.WaitGroup // loops, listeners, and what goes on in the background
 }
 
 func (p *process) config() *config.Config { return p.generation.Load().config }
@@ -56,15 +58,15 @@ func serve(path string, verbose int, quiet bool, stderr io.Writer) error {
 		return err
 	}
 	p := &process{path: path, verbose: verbose, stop: make(chan frontend.ShutdownMode, 1)}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	defer p.cancel()
 	p.level = zap.NewAtomicLevelAt(logLevel(max(verbose, g.config.Verbose)))
 	p.generation.Store(g)
-	if f := g.config.LogFile; f != "" {
-		if p.logFile, err = openLogFile(f); err != nil {
-			return err
-		}
-		defer p.logFile.Close()
+	if err := p.logFile.open(g.config.LogFile); err != nil {
+		return err
 	}
-	p.log = newLog(g.config, p.logFile, p.level, quiet, stderr)
+	defer p.logFile.Close()
+	p.log = newLog(g.config, &p.logFile, p.level, quiet, stderr)
 
 	removePidFile, err := writePidFile(g.config.PidFile)
 	if err != nil {
@@ -115,7 +117,7 @@ func (p *process) start(g *generation) error {
 		Userlist:     func() *auth.Userlist { return p.generation.Load().userlist },
 		TLS:          func() *tls.Config { return p.generation.Load().clientTLS },
 		Scram:        func() *auth.ScramServer { return p.generation.Load().scram },
-		Cancel:       p.cancel,
+		Cancel:       p.sessions.Cancel,
 		Admit:        p.admit,
 		ShuttingDown: p.shuttingDown.Load,
 		Log:          p.log,
@@ -136,6 +138,7 @@ func (p *process) start(g *generation) error {
 		Logins:  p.acceptor.Logins,
 		Log:     p.log,
 	})
+	p.precompute(g)
 	for _, ln := range p.listeners.all() {
 		p.running.Go(func() {
 			if err := p.acceptor.Serve(ln); err != nil {
@@ -153,10 +156,21 @@ func (p *process) admit(ctx context.Context, l *frontend.Login) error {
 	return p.sessions.Admit(ctx, l)
 }
 
-func (p *process) cancel(pid uint32, key []byte) { p.sessions.Cancel(pid, key) }
+// precompute derives SCRAM keys before they are needed, so that the first login
+// of a user takes no longer than that of somebody who does not exist.
+func (p *process) precompute(g *generation) {
+	if g.config.AuthType != config.AuthScram {
+		return
+	}
+	p.running.Go(func() {
+		g.scram.Precompute(p.ctx, g.userlist)
+		p.log.Debug("scram keys are computed")
+	})
+}
 
 // close takes everything down, from the clients inwards.
 func (p *process) close() {
+	p.cancel()
 	p.listeners.closeAll()
 	p.console.Close()
 	p.acceptor.Close()
@@ -174,13 +188,12 @@ func (p *process) close() {
 func (p *process) reload() error {
 	p.reloading.Lock()
 	defer p.reloading.Unlock()
-	if p.logFile != nil {
-		if err := p.logFile.reopen(); err != nil {
-			p.log.Error(err.Error())
-		}
-	}
 	g, err := load(p.path)
-	if err != nil {
+	file := p.config().LogFile // which logrotate may have renamed, whatever the configuration is like
+	if err == nil {
+		file = g.config.LogFile
+	}
+	if err := errors.Join(err, p.logFile.open(file)); err != nil {
 		p.log.Error("reload: the configuration stays as it is: " + strings.ReplaceAll(err.Error(), "\n", "; "))
 		return err
 	}
@@ -195,6 +208,7 @@ func (p *process) reload() error {
 		g.scram = old.scram // with the keys that it has derived
 	}
 	p.generation.Store(g)
+	p.precompute(g)
 	p.level.SetLevel(logLevel(max(p.verbose, g.config.Verbose)))
 	p.pools.Reload(g.poolSettings())
 	p.sessions.KillGone()

@@ -15,6 +15,9 @@ import (
 type signals chan os.Signal
 
 func catchSignals() signals {
+	// The end of what reads standard error must not be that of the pooler, as
+	// it is by default in a Go program: a write that fails is enough.
+	signal.Ignore(syscall.SIGPIPE)
 	s := make(signals, 8)
 	signal.Notify(s, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	return s
@@ -86,7 +89,7 @@ func (p *process) drain(ctx context.Context, m frontend.ShutdownMode) {
 	}
 	tick := time.NewTicker(emptyCheck)
 	defer tick.Stop()
-	for p.sessions.Count() > 0 {
+	for p.acceptor.Clients() > 0 { // those that are logging in are clients too
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
