@@ -125,6 +125,7 @@ func TestClientDiesBeforeCopyBegins(t *testing.T) {
 			main = append(main, backendtest.Send(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, &pgproto3.CopyInResponse{}))
 		}
 		main = append(main, backendtest.Expect(giveUp...), backendtest.Send(append(replies, ready)...),
+			backendtest.Expect(query(unlockAll)), backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, ready),
 			backendtest.Expect(query("select 1")), backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, ready))
 		cancel := backendtest.Script{backendtest.ExpectCancel(&pgproto3.CancelRequest{ProcessID: 1234, SecretKey: []byte{0, 0, 22, 46}})}
 		peer := backendtest.StartScript(t, main, cancel)
@@ -160,7 +161,9 @@ func TestClientDiesWhileParametersAreSet(t *testing.T) {
 			&pgproto3.ParameterStatus{Name: "application_name", Value: name}, ready)
 	}
 	peer := backendtest.StartScript(t, backendtest.Script{
-		backendtest.Welcome(), take(4), backendtest.Await(gone), answer("first"), take(4), answer("second"),
+		backendtest.Welcome(), take(4), backendtest.Await(gone), answer("first"),
+		backendtest.Expect(query(unlockAll)), backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, ready),
+		take(4), answer("second"),
 		backendtest.Expect(query("select 2")), backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, ready),
 	}, backendtest.Script{backendtest.ExpectCancel(&pgproto3.CancelRequest{ProcessID: 1234, SecretKey: []byte{0, 0, 22, 46}})})
 	r := startRig(t, peer.Addr(), "")
@@ -226,3 +229,6 @@ func TestManyClientsDie(t *testing.T) {
 		t.Errorf("%s rows are there", got)
 	}
 }
+
+// unlockAll is what a server whose client died is asked after the rollback.
+const unlockAll = "SELECT pg_catalog.pg_advisory_unlock_all()"

@@ -13,6 +13,7 @@ type caretaker struct {
 	query      string // still to be run
 	running    bool   // query has been sent: its failure is fatal
 	abandoned  bool   // a client left in the middle of something
+	patient    bool // a query that runs is not cancelled before the time is up
 	rolledBack bool
 	unlocked   bool
 	watching   bool // nothing to do but to notice the end of the connection
@@ -73,6 +74,21 @@ func (c *caretaker) Settle() {
 		c.watching = true
 		s.Stream.Loop().Defer(release, c.lease)
 	}
+}
+
+// lostPatience cancels, when the time is up, a query that was given the time to
+// end by itself. It reports whether that was so.
+func (c *caretaker) lostPatience(loop *evloop.Loop) bool {
+	if !c.patient {
+		return false
+	}
+	c.patient = false
+	p := c.lease.Pool
+	p.mu.Lock()
+	c.lease.deadline = loop.Now().Add(p.set.cancelTimeout())
+	p.mu.Unlock()
+	c.lease.Cancel(func() {})
+	return true
 }
 
 func (c *caretaker) end(why string) {

@@ -27,6 +27,15 @@ func (s state) String() string {
 	return [...]string{"idle", "active", "tested", "being_canceled", "idle"}[s] // PgBouncer has no word for the last
 }
 
+// shown is the state as an operator sees it: the caretaker takes no step while a
+// cancel request is on its way. Pool.mu is held.
+func (l *Lease) shown() state {
+	if l.state == stateTested && l.cancels > 0 {
+		return stateBeingCanceled
+	}
+	return l.state
+}
+
 // Lease is the use of one server. There is one Lease for each server, for the
 // whole life of it.
 type Lease struct {
@@ -144,9 +153,10 @@ func (l *Lease) Return(loop *evloop.Loop, query string) {
 }
 
 // Abandon gives back a server whose client is gone or was sent away in the
-// middle of something. A query that is running is cancelled, if cancel says so,
-// a transaction rolled back, query ("" for none) run; if that takes longer than
-// cancel_wait_timeout, or is not possible, the server is closed.
+// middle of something. A query that is running is cancelled, at once if cancel
+// says so, else after cancel_wait_timeout; a transaction is rolled back, and
+// query ("" for none) run. If that takes longer than cancel_wait_timeout, or is
+// not possible, the server is closed.
 func (l *Lease) Abandon(loop *evloop.Loop, query string, cancel bool) {
 	s := l.Server
 	busy := s.TxStatus() == 0
@@ -157,7 +167,7 @@ func (l *Lease) Abandon(loop *evloop.Loop, query string, cancel bool) {
 	if busy && cancel {
 		l.Cancel(func() {})
 	}
-	l.care.begin(loop, caretaker{query: query, abandoned: true})
+	l.care.begin(loop, caretaker{query: query, abandoned: true, patient: busy && !cancel})
 }
 
 // Cancel asks the server to stop what it is doing. It returns at once, and
@@ -290,7 +300,7 @@ func (l *Lease) overdue(loop *evloop.Loop) {
 	l.Pool.mu.Lock()
 	late := l.state == stateTested && !l.deadline.IsZero() && time.Now().After(l.deadline)
 	l.Pool.mu.Unlock()
-	if late && l.Server.Stream.Loop() == loop {
+	if late && l.Server.Stream.Loop() == loop && !l.care.lostPatience(loop) {
 		l.Destroy("server did not become ready in time")
 	}
 }

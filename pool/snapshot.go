@@ -54,7 +54,7 @@ func (ps *Pools) Snapshot() []Info {
 			Login: p.connecting, Size: p.size, Paused: p.paused,
 		}
 		for l := range p.leases {
-			switch l.state {
+			switch l.shown() {
 			case stateIdle:
 				i.Idle++
 			case stateActive:
@@ -88,7 +88,7 @@ func (ps *Pools) Servers() []ServerInfo {
 		for l := range p.leases {
 			s := l.Server
 			i := ServerInfo{
-				ID: l.ID, Database: p.Database, User: p.User, State: l.state.String(), Addr: s.Addr, LocalAddr: s.LocalAddr,
+				ID: l.ID, Database: p.Database, User: p.User, State: l.shown().String(), Addr: s.Addr, LocalAddr: s.LocalAddr,
 				ConnectedAt: s.ConnectedAt, RequestAt: l.requestAt, Client: l.client, PID: s.PID,
 				CloseNeeded: l.state == stateClosing || l.generation != p.generation || l.home != p.servers || p.db == nil,
 			}
