@@ -75,7 +75,7 @@ type Server struct {
 
 	batch uint64 // how many Syncs have been sent: an error takes with it what follows in its own batch
 
-	unnamed        uint64 // whose unnamed statement the server will hold: a client's number, 0 for nobody's
+	unnamed        uint64 // the number of the unnamed statement that the server will hold, 0 for nobody's
 	unnamedPending int    // how many Parse messages for it are under way
 	unnamedBatch   uint64 // … and the batch of the last one
 }

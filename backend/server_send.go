@@ -134,20 +134,21 @@ func (s *Server) CloseLocal(undo any) {
 	s.push(request{kind: wire.Close, action: fake, undo: undo})
 }
 
-// HasUnnamed reports whether the server will hold client id's unnamed statement
-// for what is sent next. It does not while that depends on an earlier batch: if
-// that fails, it is another client's that is there.
-func (s *Server) HasUnnamed(id uint64) bool {
-	return s.unnamed == id && (s.unnamedPending == 0 || s.unnamedBatch == s.batch)
+// HasUnnamed reports whether the server will hold the unnamed statement with this
+// number for what is sent next. It does not while that depends on an earlier
+// batch: if that fails, it is another one that is there.
+func (s *Server) HasUnnamed(number uint64) bool {
+	return number != 0 && s.unnamed == number && (s.unnamedPending == 0 || s.unnamedBatch == s.batch)
 }
 
-// ParseUnnamed notes client id's Parse message for the unnamed statement, which
-// is sent as it is. undo comes back in Holder.Aborted if nothing becomes of it,
-// nor of a later one.
-func (s *Server) ParseUnnamed(id uint64, undo any) { s.parseUnnamed(id, forward, undo) }
+// ParseUnnamed notes a Parse message for the unnamed statement, which is sent as
+// it is. The number, not 0, is this message's own: a client has a statement
+// elsewhere that is newer than the one it left here. undo comes back in
+// Holder.Aborted if nothing becomes of it, nor of a later one.
+func (s *Server) ParseUnnamed(number uint64, undo any) { s.parseUnnamed(number, forward, undo) }
 
-func (s *Server) parseUnnamed(id uint64, act action, undo any) {
-	s.unnamed, s.unnamedBatch = id, s.batch
+func (s *Server) parseUnnamed(number uint64, act action, undo any) {
+	s.unnamed, s.unnamedBatch = number, s.batch
 	s.unnamedPending++
 	s.push(request{kind: wire.Parse, action: act, unnamed: true, undo: undo})
 }
@@ -160,11 +161,11 @@ func (s *Server) CloseUnnamed() {
 }
 
 // InjectUnnamed adds a Parse message for the unnamed statement that its client
-// sent in an earlier transaction.
-func (s *Server) InjectUnnamed(g *evloop.Gather, parse []byte, id uint64) {
+// sent in an earlier transaction, with the number that it had then.
+func (s *Server) InjectUnnamed(g *evloop.Gather, parse []byte, number uint64) {
 	b := g.Buffer()
 	g.SetBuffer(append(b, parse...))
-	s.parseUnnamed(id, inject, nil)
+	s.parseUnnamed(number, inject, nil)
 }
 
 // SetVars sends the tracked parameters that differ from want; the replies go to

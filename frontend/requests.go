@@ -183,7 +183,8 @@ func (s *session) parse(n int, m []byte) int {
 		s.forgetting(tail)
 		if len(name) == 0 && s.sharing() {
 			s.unnamed.parsed(n, m)
-			s.srv.ParseUnnamed(s.id, (*preparedName)(nil))
+			s.unnamed.number = s.w.sessions.unnamed.Add(1)
+			s.srv.ParseUnnamed(s.unnamed.number, (*preparedName)(nil))
 		} else {
 			s.srv.Expect(wire.Parse)
 		}
@@ -349,12 +350,12 @@ func (s *session) serverName(name []byte) (to string, rewrite bool) {
 // unnamedName is serverName for the unnamed statement, of which a server has
 // only one: it may be another client's.
 func (s *session) unnamedName() (to string, rewrite bool) {
-	if !s.sharing() || s.srv.HasUnnamed(s.id) {
+	if !s.sharing() || s.srv.HasUnnamed(s.unnamed.number) {
 		return "", false
 	}
 	s.unnamed.keep()
 	if len(s.unnamed.kept) > 0 {
-		s.srv.InjectUnnamed(&s.w.toServer, s.unnamed.kept, s.id)
+		s.srv.InjectUnnamed(&s.w.toServer, s.unnamed.kept, s.unnamed.number)
 		return "", false
 	}
 	return "unnamed statement of an earlier transaction", true // does not exist: 26000
@@ -413,6 +414,7 @@ func (s *session) Deallocated() {
 // server may have the client: then its Parse message is needed again. Most use
 // it at once, and nothing is copied.
 type unnamedStatement struct {
+	number  uint64 // what servers that hold it know it by; 0: there is none
 	seen    []byte // the Parse message, in the buffer that is being read; nil once it has been used
 	kept    []byte // a copy
 	copying bool   // the message is longer than a buffer: carry adds to kept

@@ -36,8 +36,9 @@ type Sessions struct {
 	workers []*worker
 	keys    cancelKeys
 
-	turn  atomic.Uint32
-	count atomic.Int64
+	turn    atomic.Uint32
+	count   atomic.Int64
+	unnamed atomic.Uint64 // how many Parse messages for unnamed statements there were: the number of the last
 }
 
 // NewSweeps returns, for each event loop that is going to be made, the function

@@ -74,3 +74,40 @@ func TestUnnamedStatement(t *testing.T) {
 		})
 	}
 }
+
+// TestUnnamedStatementOfEarlier prepares without a name on one server, again on
+// another, and goes on on the first: that still holds the earlier statement.
+func TestUnnamedStatementOfEarlier(t *testing.T) {
+	for name, tt := range map[string]struct {
+		again []pgproto3.FrontendMessage
+		done  []string
+		get   []string
+	}{
+		"prepared again": {
+			[]pgproto3.FrontendMessage{parse("", "select 'new'"), syncMsg}, []string{"1", "Z I"},
+			[]string{"2", "D new", "C SELECT 1", "Z I"},
+		},
+		"closed":  {[]pgproto3.FrontendMessage{closeStatement(""), syncMsg}, []string{"3", "Z I"}, []string{"ERROR 26000…", "Z I"}},
+		"refused": {[]pgproto3.FrontendMessage{parse("", "select nonsense"), syncMsg}, []string{"ERROR 42703…", "Z I"}, []string{"ERROR 26000…", "Z I"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "default_pool_size = 2")
+			c, first, second := r.client(), r.client(), r.client()
+			do := func(c *wireClient, sql string) { // a simple query would destroy the unnamed statement
+				t.Helper()
+				c.send(parse(sql, sql), bind(sql), execute, syncMsg)
+				c.until("Z")
+			}
+			c.send(parse("", "select 'old'"), syncMsg)
+			c.want("1", "Z I")
+			do(first, "begin") // on the only server
+			c.send(tt.again...)
+			c.want(tt.done...)
+			do(second, "begin")
+			do(first, "commit")
+			c.send(bind(""), execute, syncMsg)
+			c.want(tt.get...)
+			do(second, "commit")
+		})
+	}
+}

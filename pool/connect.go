@@ -3,6 +3,8 @@ package pool
 import (
 	"context"
 	"errors"
+	"io"
+	"syscall"
 	"time"
 
 	"github.com/jackc/puddle/v2"
@@ -183,6 +185,8 @@ func final(err error) bool {
 	switch c.Kind {
 	case backend.ConnectFailed, backend.ConnectTimeout, backend.DNSFailed, backend.ConnectionLost:
 		return false
+	case backend.TLSFailed: // the server, or what is in front of it, has gone in the middle of it
+		return !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET)
 	}
 	return true
 }

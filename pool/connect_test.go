@@ -2,6 +2,8 @@ package pool
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"testing"
 
 	"github.com/pgvalet/pgvalet/backend"
@@ -19,6 +21,8 @@ func TestFinal(t *testing.T) {
 		{&backend.ConnectError{Kind: backend.ConnectFailed, Err: errors.New("refused")}, false},
 		{&backend.ConnectError{Kind: backend.ConnectionLost, Err: errors.New("end")}, false},
 		{&backend.ConnectError{Kind: backend.BadCertificate, Err: errors.New("expired")}, true},
+		{&backend.ConnectError{Kind: backend.TLSFailed, Err: errors.New("no version in common")}, true},
+		{&backend.ConnectError{Kind: backend.TLSFailed, Err: fmt.Errorf("handshake: %w", io.EOF)}, false},
 		{errors.New("anything else"), true},
 	} {
 		if got := final(tt.err); got != tt.want {

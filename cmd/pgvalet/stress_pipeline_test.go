@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -11,9 +12,10 @@ import (
 
 // unit is one use of a statement in a pipeline.
 type unit struct {
-	name  string // of the statement
-	token string
-	bad   bool // its execution fails
+	name      string
+	statement int // which of several it is
+	token     string
+	bad       bool // its execution fails
 }
 
 // pipeline sends several batches at once, each of several statements, before it
@@ -29,7 +31,7 @@ func (c *stressClient) pipeline(ctx context.Context) error {
 	for range 1 + rand.IntN(4) {
 		var batch []unit
 		for range rand.IntN(8) {
-			u := unit{token: c.token(), bad: rand.IntN(10) == 0}
+			u := unit{statement: rand.IntN(25), token: c.token(), bad: rand.IntN(10) == 0}
 			if rand.IntN(2) == 0 {
 				u.name = fmt.Sprintf("s%d", rand.IntN(5))
 			}
@@ -37,7 +39,7 @@ func (c *stressClient) pipeline(ctx context.Context) error {
 			// A batch that has failed may have left the name behind: Close
 			// first. It is no error if there is no such statement.
 			f.Send(&pgproto3.Close{ObjectType: 'S', Name: u.name})
-			f.Send(&pgproto3.Parse{Name: u.name, Query: fmt.Sprintf("SELECT $1::text, 1 / $2::int /* %d */", rand.IntN(25))})
+			f.Send(&pgproto3.Parse{Name: u.name, Query: fmt.Sprintf("SELECT $1::text, %d / $2::int", u.statement)})
 			divisor := "1"
 			if u.bad {
 				divisor = "0"
@@ -83,7 +85,7 @@ func (c *stressClient) readBatch(f *pgproto3.Frontend, batch []unit) error {
 			if got := fmt.Sprintf("%T", m)[len("*pgproto3."):]; got != want {
 				return wrong("%s, want %s for %+v", got, want, u)
 			}
-			if row, ok := m.(*pgproto3.DataRow); ok && (string(row.Values[0]) != u.token || u.bad) {
+			if row, ok := m.(*pgproto3.DataRow); ok && (u.bad || string(row.Values[0]) != u.token || string(row.Values[1]) != strconv.Itoa(u.statement)) {
 				return wrong("row %q, for %+v", row.Values, u)
 			}
 		}

@@ -34,8 +34,8 @@ func expectCode(err error, code string) error {
 
 // query asks for some rows with one of many statements.
 func (c *stressClient) query(ctx context.Context) error {
-	token, want := c.token(), rand.IntN(20)
-	rows, err := c.conn.Query(ctx, fmt.Sprintf("SELECT $1::text, g, current_setting('application_name') FROM generate_series(1, $2::int) g /* %d */", rand.IntN(25)), token, want)
+	token, want, statement := c.token(), rand.IntN(20), rand.IntN(25)
+	rows, err := c.conn.Query(ctx, fmt.Sprintf("SELECT $1::text, g, current_setting('application_name'), %d FROM generate_series(1, $2::int) g", statement), token, want)
 	if err != nil {
 		return err
 	}
@@ -43,12 +43,12 @@ func (c *stressClient) query(ctx context.Context) error {
 	n := 0
 	for rows.Next() {
 		var got, app string
-		var g int
-		if err := rows.Scan(&got, &g, &app); err != nil {
+		var g, by int
+		if err := rows.Scan(&got, &g, &app, &by); err != nil {
 			return err
 		}
-		if n++; got != token || g != n || app != c.app {
-			return wrong("row %q %d of %q, want %q %d of %q", got, g, app, token, n, c.app)
+		if n++; got != token || g != n || app != c.app || by != statement {
+			return wrong("row %q %d of %q by %d, want %q %d of %q by %d", got, g, app, by, token, n, c.app, statement)
 		}
 	}
 	if rows.Err() == nil && n != want {

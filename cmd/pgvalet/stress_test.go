@@ -30,7 +30,7 @@ const (
 	// stressPool is the pool size; a reload may make it one less.
 	stressPool = 8
 	// stressEach is how many clients of each kind there are.
-	stressEach = 9
+	stressEach = 8
 )
 
 // stress is many clients of many kinds at once, of which each knows what it has
@@ -105,6 +105,7 @@ type stressKind struct {
 var stressKinds = []stressKind{
 	{"cached statements", "cache_statement", (*stressClient).query},
 	{"cached descriptions", "cache_describe", (*stressClient).query},
+	{"descriptions", "describe_exec", (*stressClient).query}, // one transaction prepares, the next executes
 	{"unnamed statements", "exec", (*stressClient).query},
 	{"simple queries", "simple_protocol", (*stressClient).query},
 	{"large messages", "cache_statement", (*stressClient).large},
@@ -185,7 +186,7 @@ func (c *stressClient) judge(doing string, err error) {
 	switch {
 	case errors.Is(err, errVanished):
 	case errors.As(err, &pgErr) && (pgErr.Code == "57P01" && pgErr.Message == "terminating connection due to administrator command" ||
-		pgErr.Code == "08006"):
+		pgErr.Code == "08006" || strings.Contains(pgErr.Message, "server TLS handshake failed")):
 		c.count(c.lost, pgErr.Message)
 	case strings.HasSuffix(err.Error(), "conn closed") && c.conn.IsClosed():
 		// The end came right behind an error that the client waited for.
