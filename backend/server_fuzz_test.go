@@ -85,8 +85,14 @@ func play(t *testing.T, requests, replies []byte, pieces []int) (*recorder, *Ser
 			t.Errorf("the server holds statement %q, which is forgotten", st.Name)
 		}
 	}
-	if n := len(s.prepared.byStmt); n != len(listPrepared(s)) {
-		t.Errorf("%d statements in the map, %d in the list", n, len(listPrepared(s)))
+	listed := 0
+	for _, e := range s.prepared.byStmt {
+		if e.listed {
+			listed++
+		}
+	}
+	if n := len(listPrepared(s)); n != listed || n != s.prepared.listed {
+		t.Errorf("%d statements are to be listed, %d are counted, %d are in the list", listed, s.prepared.listed, n)
 	}
 	return r, s, nil
 }
