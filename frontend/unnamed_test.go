@@ -84,7 +84,8 @@ func TestUnnamedStatementOfEarlier(t *testing.T) {
 		get   []string
 	}{
 		"prepared again": {
-			[]pgproto3.FrontendMessage{parse("", "select 'new'"), syncMsg}, []string{"1", "Z I"},
+			[]pgproto3.FrontendMessage{parse("", "select 'new'"), syncMsg},
+			[]string{"1", "Z I"},
 			[]string{"2", "D new", "C SELECT 1", "Z I"},
 		},
 		"closed":  {[]pgproto3.FrontendMessage{closeStatement(""), syncMsg}, []string{"3", "Z I"}, []string{"ERROR 26000…", "Z I"}},

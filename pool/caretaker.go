@@ -13,7 +13,7 @@ type caretaker struct {
 	query      string // still to be run
 	running    bool   // query has been sent: its failure is fatal
 	abandoned  bool   // a client left in the middle of something
-	patient    bool // a query that runs is not cancelled before the time is up
+	patient    bool   // a query that runs is not cancelled before the time is up
 	rolledBack bool
 	unlocked   bool
 	watching   bool // nothing to do but to notice the end of the connection
