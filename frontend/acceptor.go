@@ -108,7 +108,12 @@ func (a *Acceptor) Serve(ln net.Listener) error {
 		switch {
 		case err == nil:
 			pause = shortestAcceptPause
+			if a.crowded(conn) {
+				conn.Close()
+				continue
+			}
 			// Serve itself is counted, so Close cannot be past its Wait.
+			a.logins.Add(1)
 			a.wg.Go(func() { a.serve(conn) })
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -123,6 +128,15 @@ func (a *Acceptor) Serve(ln net.Listener) error {
 			pause = min(2*pause, longestAcceptPause)
 		}
 	}
+}
+
+// crowded reports whether there are as many connections that have yet to log in
+// as there may be clients: they cost descriptors that servers need too, and
+// whoever opens them may say nothing for as long as client_login_timeout. The
+// unix socket stays open for the operator.
+func (a *Acceptor) crowded(conn net.Conn) bool {
+	limit := a.o.Config().MaxClientConn
+	return limit > 0 && a.Logins() >= limit && conn.LocalAddr().Network() != "unix"
 }
 
 // passing reports whether accept may work again later.
@@ -159,7 +173,6 @@ func (a *Acceptor) Close() {
 
 // serve carries one connection from accept to admission or to its end.
 func (a *Acceptor) serve(conn net.Conn) {
-	a.logins.Add(1)
 	defer a.logins.Add(-1)
 	stop := context.AfterFunc(a.ctx, func() { conn.Close() })
 	defer stop()

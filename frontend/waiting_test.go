@@ -2,9 +2,13 @@ package frontend
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -202,4 +206,29 @@ func TestServerRefused(t *testing.T) {
 	late := r.client()
 	late.query("select 1")
 	late.want("FATAL 3D000 server login has been failing, cached error: no such thing (server_login_retry)", "EOF")
+}
+
+// TestSilentConnectionsAreLimited: who says nothing must not take the
+// descriptors of those who do.
+func TestSilentConnectionsAreLimited(t *testing.T) {
+	r := newRig(t, "max_client_conn = 2")
+	first, second, third := r.dial(), r.dial(), r.dial()
+	if err := third.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := third.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the third connection: %v, want its end", err)
+	}
+	first.Close()
+	second.Close()
+	r.await("a place", func() bool {
+		conn := r.dial()
+		defer conn.Close()
+		answer := make([]byte, 1)
+		_, err := conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}) // SSLRequest
+		if err == nil {
+			_, err = conn.Read(answer)
+		}
+		return err == nil && answer[0] == 'N'
+	})
 }

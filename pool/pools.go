@@ -262,6 +262,11 @@ func (ps *Pools) all(database string) []*Pool {
 func (ps *Pools) Reload(s Settings) {
 	ps.mu.Lock()
 	ps.settings.Store(&s)
+	for name := range ps.paused {
+		if s.Config.Databases[name] == nil {
+			delete(ps.paused, name)
+		}
+	}
 	ps.mu.Unlock()
 	var dropped []*Pool
 	for _, p := range ps.all("") {
