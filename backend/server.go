@@ -138,9 +138,6 @@ func NewServer(t *Target, l *Login, o ServerOptions) (*Server, error) {
 // Hold makes h the one who gets the replies.
 func (s *Server) Hold(h Holder) { s.holder = h }
 
-// Holder returns who has the server, nil for nobody.
-func (s *Server) Holder() Holder { return s.holder }
-
 // Clean reports whether the server can go to somebody else: it is idle outside
 // a transaction, owes nothing, reads no COPY and has got every message whole.
 func (s *Server) Clean() bool {
@@ -164,10 +161,6 @@ func (s *Server) Aborted() bool { return s.aborted }
 // MidReply reports whether the holder has got a message of which more is to
 // come.
 func (s *Server) MidReply() bool { return s.left > 0 && s.leftForward }
-
-// SendLeft is how many bytes of the request being carried are still to be
-// sent.
-func (s *Server) SendLeft() int { return s.sendLeft }
 
 // SetSendLeft notes that n bytes of a request are still to be sent.
 func (s *Server) SetSendLeft(n int) { s.sendLeft = n }
