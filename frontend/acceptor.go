@@ -130,13 +130,17 @@ func (a *Acceptor) Serve(ln net.Listener) error {
 	}
 }
 
-// crowded reports whether there are as many connections that have yet to log in
-// as there may be clients: they cost descriptors that servers need too, and
+// loginReserve is how many connections may log in beyond what max_client_conn
+// allows: for the console and for cancel requests.
+const loginReserve = 100
+
+// crowded reports whether more connections have yet to log in than there may be
+// clients: they cost descriptors that servers need too, and
 // whoever opens them may say nothing for as long as client_login_timeout. The
 // unix socket stays open for the operator.
 func (a *Acceptor) crowded(conn net.Conn) bool {
 	limit := a.o.Config().MaxClientConn
-	return limit > 0 && a.Logins() >= limit && conn.LocalAddr().Network() != "unix"
+	return limit > 0 && a.Logins() >= limit+loginReserve && conn.LocalAddr().Network() != "unix"
 }
 
 // passing reports whether accept may work again later.
