@@ -79,6 +79,7 @@ func serve(path string, verbose int, quiet bool, stderr io.Writer) error {
 		return err
 	}
 	defer p.listeners.closeAll()
+	p.tellDescriptors(g.config)
 	if err := p.start(g); err != nil {
 		return err
 	}
@@ -87,6 +88,21 @@ func serve(path string, verbose int, quiet bool, stderr io.Writer) error {
 	p.close()
 	p.log.Info("process down")
 	return nil
+}
+
+// tellDescriptors compares the system's limit on open files with what the
+// configuration may need: a client and a server take one each.
+func (p *process) tellDescriptors(c *config.Config) {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return
+	}
+	msg := fmt.Sprintf("file descriptor limit: %d; max_client_conn: %d", limit.Cur, c.MaxClientConn)
+	if uint64(limit.Cur) <= uint64(c.MaxClientConn) { //nolint:unconvert // signed on FreeBSD
+		p.log.Warn(msg + ": clients beyond the limit cannot connect, raise it (ulimit -n, LimitNOFILE)")
+	} else {
+		p.log.Info(msg)
+	}
 }
 
 // start makes the parts and sets them to work, from the servers outwards.
