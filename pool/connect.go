@@ -85,7 +85,7 @@ func (p *Pool) open() {
 		p.loginFailed(err)
 		return
 	}
-	p.failed = nil
+	p.failed, p.failures = nil, 0
 	if servers == p.servers {
 		p.idle++
 		p.dispatch()
@@ -150,6 +150,13 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 	return l, nil
 }
 
+// After enoughFailures in a row, logins are tried every server_login_retry only,
+// and whoever asks is told so. The first is followed by a second after secondTry.
+const (
+	enoughFailures = 2
+	secondTry      = 100 * time.Millisecond
+)
+
 // loginFailed notes the failure. If it is the server's last word and there is
 // no other server, those who wait are told; while the server cannot be reached
 // they wait on, and it is tried again after server_login_retry. mu is held.
@@ -159,7 +166,17 @@ func (p *Pool) loginFailed(err error) {
 		return
 	}
 	p.failed = err
-	p.retryAt = time.Now().Add(p.set.config().ServerLoginRetry)
+	if p.connecting == 0 { // the last of those that were tried together
+		p.failures++
+	}
+	if final(err) {
+		p.failures = max(p.failures, enoughFailures)
+	}
+	// One mishap is no outage: it is tried again at once.
+	p.retryAt = time.Now().Add(secondTry)
+	if p.failures >= enoughFailures {
+		p.retryAt = time.Now().Add(p.set.config().ServerLoginRetry)
+	}
 	p.log.Warn("login to server: "+err.Error(), zap.String("database", p.Database), zap.String("user", p.User))
 	if len(p.leases) == 0 && final(err) {
 		p.refuseAll(err)

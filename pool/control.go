@@ -108,7 +108,7 @@ func (ps *Pools) Reconnect(database string) error {
 		p.mu.Lock()
 		p.generation++
 		p.welcome = nil
-		p.failed = nil
+		p.failed, p.failures = nil, 0
 		p.closeStale()
 		p.launch()
 		p.mu.Unlock()

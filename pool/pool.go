@@ -64,6 +64,7 @@ type Pool struct {
 	paused      bool
 	welcome     *Welcome
 	wantWelcome map[chan welcomeAnswer]struct{} // logins that wait for welcome, or for the reason why there is none
+	failures    int                             // how many logins, or groups of them, have failed in a row
 	failed      error                           // why the last login failed, nil after a success
 	retryAt     time.Time                       // not before this is another one tried
 	nextSweep   time.Time
@@ -148,7 +149,7 @@ func (p *Pool) refusal(now time.Time) error {
 		return ErrDatabaseRemoved
 	case p.set.closing.Load():
 		return ErrShuttingDown
-	case p.failed != nil && len(p.leases) == 0 && now.Before(p.retryAt):
+	case p.failures >= enoughFailures && len(p.leases) == 0 && now.Before(p.retryAt):
 		return &RetryError{p.failed}
 	}
 	return nil

@@ -206,3 +206,32 @@ func TestResumeEndsAPauseThatWaits(t *testing.T) {
 	u.release(l)
 	u.release(u.borrow(t, p))
 }
+
+// TestOneMishapIsNoOutage: a login that fails once is tried again at once, not
+// after server_login_retry.
+func TestOneMishapIsNoOutage(t *testing.T) {
+	ps := newPools(t, "server_login_retry = 3600", "pool_size = 1")
+	p, err := ps.Get("app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.mu.Lock()
+	good := p.target
+	bad := *good
+	bad.Port++ // nobody listens there
+	p.target = &bad
+	p.mu.Unlock()
+	go func() {
+		until(t, ps, "failing", func(Info) bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.failures == 0 {
+				return false
+			}
+			p.target = good
+			return true
+		})
+	}()
+	u := newUser(ps)
+	u.release(u.borrow(t, p))
+}

@@ -177,7 +177,7 @@ func (p *Pool) configure(s *Settings, db *config.Database) {
 	if p.db != nil && !(db.SameServer(p.db) && p.tlsSum == s.TLSSum && p.target.SSLMode == c.ServerTLSSSLMode) {
 		p.generation++
 		p.welcome = nil
-		p.failed = nil
+		p.failed, p.failures = nil, 0
 	}
 	p.db, p.tlsSum = db, s.TLSSum
 	p.target = newTarget(s, db, p.User, p.set.tokens, p.log)

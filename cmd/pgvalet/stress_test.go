@@ -185,7 +185,7 @@ func (c *stressClient) judge(doing string, err error) {
 	var pgErr *pgconn.PgError
 	switch {
 	case errors.Is(err, errVanished):
-	case errors.As(err, &pgErr) && (pgErr.Code == "57P01" && pgErr.Message == "terminating connection due to administrator command" ||
+	case errors.As(err, &pgErr) && (pgErr.Code == "57P01" && strings.Contains(pgErr.Message, "terminating connection due to administrator command") ||
 		pgErr.Code == "08006" || strings.Contains(pgErr.Message, "server TLS handshake failed")):
 		c.count(c.lost, pgErr.Message)
 	case strings.HasSuffix(err.Error(), "conn closed") && c.conn.IsClosed():
