@@ -43,6 +43,16 @@ func newPools(t *testing.T, settings, database string) *Pools {
 
 var shared backendtest.Shared
 
+// appPool returns the pool of the only database.
+func appPool(t *testing.T, ps *Pools) *Pool {
+	t.Helper()
+	p, err := ps.Get("app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // until waits for the only pool to be as ok says.
 func until(t *testing.T, ps *Pools, what string, ok func(Info) bool) Info {
 	t.Helper()
@@ -104,10 +114,7 @@ func TestMinPoolSizeNeedsNoClientWithAForcedUser(t *testing.T) {
 
 func TestServerLifetimeZeroIsOneUse(t *testing.T) {
 	ps := newPools(t, "", "server_lifetime = 0")
-	p, err := ps.Get("app", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := appPool(t, ps)
 	u := newUser(ps)
 	first := u.borrow(t, p)
 	u.release(first)
@@ -121,10 +128,7 @@ func TestServerLifetimeZeroIsOneUse(t *testing.T) {
 
 func TestCheckedServerIsWaitedFor(t *testing.T) {
 	ps := newPools(t, "server_check_delay = 0", "pool_size = 5")
-	p, err := ps.Get("app", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := appPool(t, ps)
 	u := newUser(ps)
 	for range 10 {
 		u.release(u.borrow(t, p))
@@ -136,10 +140,7 @@ func TestCheckedServerIsWaitedFor(t *testing.T) {
 
 func TestPoolSizeChangeKeepsTheLimit(t *testing.T) {
 	ps := newPools(t, "", "pool_size = 2")
-	p, err := ps.Get("app", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := appPool(t, ps)
 	a, b := newUser(ps), newUser(ps)
 	la, lb := a.borrow(t, p), b.borrow(t, p)
 
@@ -159,10 +160,7 @@ func TestPoolSizeChangeKeepsTheLimit(t *testing.T) {
 
 func TestPauseWaitsForTheLastServer(t *testing.T) {
 	ps := newPools(t, "", "pool_size = 2")
-	p, err := ps.Get("app", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := appPool(t, ps)
 	u := newUser(ps)
 	l := u.borrow(t, p)
 	paused := make(chan error, 1)
@@ -188,10 +186,7 @@ func TestPauseWaitsForTheLastServer(t *testing.T) {
 
 func TestResumeEndsAPauseThatWaits(t *testing.T) {
 	ps := newPools(t, "", "pool_size = 2")
-	p, err := ps.Get("app", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := appPool(t, ps)
 	u := newUser(ps)
 	l := u.borrow(t, p)
 	paused := make(chan error, 1)
@@ -211,10 +206,7 @@ func TestResumeEndsAPauseThatWaits(t *testing.T) {
 // after server_login_retry.
 func TestOneMishapIsNoOutage(t *testing.T) {
 	ps := newPools(t, "server_login_retry = 3600", "pool_size = 1")
-	p, err := ps.Get("app", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := appPool(t, ps)
 	p.mu.Lock()
 	good := p.target
 	bad := *good
