@@ -59,11 +59,11 @@ type Parameter struct{ Name, Value string }
 // either detaches Transport (with TLS) or calls Close.
 type Login struct {
 	Transport *evloop.Transport
-	TLS       *tls.Conn   // nil: plain
-	Params    []Parameter // what the server reported, in order, the last value of each name
-	PID       uint32      // for Cancel, with Key
-	Key       []byte      // nil if the server sent none
-	Addr      net.Addr    // the server's
+	TLS       evloop.TLSConn // nil: plain
+	Params    []Parameter    // what the server reported, in order, the last value of each name
+	PID       uint32         // for Cancel, with Key
+	Key       []byte         // nil if the server sent none
+	Addr      net.Addr       // the server's
 	LocalAddr net.Addr
 }
 

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -107,8 +106,8 @@ func (s *session) encrypt(e encryption) error {
 		return connectError(BrokenProtocol, "the server answered the SSLRequest with %q", b[0])
 	}
 	s.stage = "the TLS handshake"
-	conn := tls.Client(s.login.Transport, s.t.tlsConfig())
-	if err := conn.Handshake(); err != nil {
+	conn, err := s.login.Transport.Client(s.t.tlsConfig())
+	if err != nil {
 		if s.ctx.Err() != nil {
 			return s.lost(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/pgvalet/pgvalet/backend/evloop"
 	"github.com/pgvalet/pgvalet/config"
 )
 
@@ -61,7 +62,7 @@ func NewClientTLS(s *config.Settings) (*tls.Config, error) {
 		}
 		c.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	return c, nil
+	return evloop.ServerTLS(c), nil
 }
 
 // readFile reads the file that a setting names.

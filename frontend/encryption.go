@@ -2,7 +2,6 @@ package frontend
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -91,16 +90,14 @@ func (c *client) requestedTLS(ctx context.Context) error {
 
 // handshake sets up TLS, computing only while it has a slot.
 func (c *client) handshake(ctx context.Context) error {
-	c.socket.records = true
 	t := c.login.Transport
 	t.BeforeRead = c.ticket.release
 	t.AfterRead = func() {
-		if !c.socket.midRecord() {
+		if !t.MidRecord() {
 			_ = c.ticket.acquire(ctx) // fails when time is up: then so does the handshake
 		}
 	}
-	conn := tls.Server(t, c.tlsConfig)
-	err := conn.Handshake()
+	conn, err := t.Server(c.tlsConfig)
 	t.BeforeRead, t.AfterRead = nil, nil
 	c.ticket.release()
 	if err != nil {

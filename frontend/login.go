@@ -30,7 +30,7 @@ const (
 type Login struct {
 	ID        uint64 // unique in the process; the console's id
 	Transport *evloop.Transport
-	TLS       *tls.Conn        // nil: not encrypted
+	TLS       evloop.TLSConn   // nil: not encrypted
 	Database  *config.Database // nil for the console
 	Console   bool             // the database is pgbouncer or pgvalet
 	User      string

@@ -213,8 +213,7 @@ func (c *Sessions) Snapshot() []ClientInfo {
 				if n := tracked.Index("application_name"); n >= 0 {
 					i.ApplicationName = s.vars[n].Value
 				}
-				if t := s.stream.TLS(); t != nil {
-					cs := t.ConnectionState()
+				if cs, ok := s.stream.TLS(); ok {
 					i.TLS = &cs
 				}
 				list = append(list, i)

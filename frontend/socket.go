@@ -9,40 +9,14 @@ import (
 )
 
 // socket is an accepted connection below its Transport. It lets a login look
-// at the first byte, and makes sure that crypto/tls never holds a byte of a
-// record that it does not need yet: it would read what comes behind the
-// handshake into a buffer that the event loop knows nothing of.
+// at the first byte.
 type socket struct {
 	net.Conn
 	ahead []byte // read already, not yet handed out
-
-	// Set when TLS begins: a Read does not go beyond the header or the body
-	// of the present record (RFC 8446 section 5.1).
-	records bool
-	header  [5]byte
-	have    int // bytes of header handed out; 0 outside of one
-	left    int // bytes of the body still to come
 }
 
 // Read implements net.Conn.
 func (s *socket) Read(p []byte) (int, error) {
-	if !s.records {
-		return s.read(p)
-	}
-	if s.left > 0 {
-		n, err := s.read(p[:min(len(p), s.left)])
-		s.left -= n
-		return n, err
-	}
-	n, err := s.read(p[:min(len(p), len(s.header)-s.have)])
-	copy(s.header[s.have:], p[:n])
-	if s.have += n; s.have == len(s.header) {
-		s.have, s.left = 0, int(s.header[3])<<8|int(s.header[4])
-	}
-	return n, err
-}
-
-func (s *socket) read(p []byte) (int, error) {
 	if len(s.ahead) > 0 {
 		n := copy(p, s.ahead)
 		s.ahead = s.ahead[n:]
@@ -50,9 +24,6 @@ func (s *socket) read(p []byte) (int, error) {
 	}
 	return s.Conn.Read(p)
 }
-
-// midRecord reports whether crypto/tls has seen only a part of a record.
-func (s *socket) midRecord() bool { return s.have > 0 || s.left > 0 }
 
 // peek waits for the first byte and returns it without taking it.
 func (s *socket) peek() (byte, error) {

@@ -92,8 +92,7 @@ func (ps *Pools) Servers() []ServerInfo {
 				ConnectedAt: s.ConnectedAt, RequestAt: l.requestAt, Client: l.client, PID: s.PID,
 				CloseNeeded: l.state == stateClosing || l.generation != p.generation || l.home != p.servers || p.db == nil,
 			}
-			if t := s.Stream.TLS(); t != nil {
-				cs := t.ConnectionState()
+			if cs, ok := s.Stream.TLS(); ok {
 				i.TLS = &cs
 			}
 			list = append(list, i)

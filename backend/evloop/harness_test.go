@@ -1,7 +1,6 @@
 package evloop
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -223,16 +222,17 @@ func clientTLS() *tls.Config {
 
 // secure makes the TLS connection between ours and peer; ours is the server's
 // side. peerPipe is what the peer's TLS runs over.
-func secure(t testing.TB, ours, peerPipe net.Conn, version uint16) (tr *Transport, conn, peer *tls.Conn) {
+func secure(t testing.TB, ours, peerPipe net.Conn, version uint16) (tr *Transport, conn TLSConn, peer *tls.Conn) {
 	t.Helper()
 	tr = NewTransport(ours)
-	conn = tls.Server(tr, serverTLS(version))
+	if err := ours.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	peer = tls.Client(peerPipe, clientTLS())
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- peer.HandshakeContext(ctx) }()
-	if err := errors.Join(conn.HandshakeContext(ctx), <-done); err != nil {
+	go func() { done <- peer.Handshake() }()
+	conn, err := tr.Server(ServerTLS(serverTLS(version)))
+	if err := errors.Join(err, <-done); err != nil {
 		t.Fatal(err)
 	}
 	return tr, conn, peer

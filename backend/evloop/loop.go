@@ -3,9 +3,12 @@ package evloop
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgvalet/pgvalet/backend/evloop/record"
 )
 
 const (
@@ -33,15 +36,19 @@ type Loop struct {
 	sweep func(now time.Time) bool
 
 	// Owned by Run.
-	now       time.Time
-	scratch   []byte  // for handlers: what Stream.Read reads into
-	sealed    []byte  // TLS records on their way to a socket
-	writer    *Stream // whose Write is filling sealed
-	againList []*Stream
-	againRun  []*Stream
-	deferred  []task
-	armed     bool
-	nextSweep time.Time
+	now        time.Time
+	scratch    []byte   // for handlers: what Stream.Read reads into
+	sealed     []byte   // TLS records on their way to a socket
+	cipher     []byte   // TLS records from a socket
+	opened     []byte   // what is in one of them
+	spareRests [][]byte // for tls13.rest
+	writer     *Stream  // whose Write is filling sealed
+	againList  []*Stream
+	againRun   []*Stream
+	deferred   []task
+	armed      bool
+	nextSweep  time.Time
+	scheduled  time.Time // when Run was last known to the Go scheduler
 
 	stopped atomic.Bool
 	done    chan struct{}
@@ -57,11 +64,14 @@ type Loop struct {
 // after Arm, for as long as it returns true.
 func New(id int, sweep func(now time.Time) bool) (*Loop, error) {
 	l := &Loop{
-		ID:      id,
-		sweep:   sweep,
-		now:     time.Now(),
-		scratch: make([]byte, bufferSize),
-		done:    make(chan struct{}),
+		ID:         id,
+		sweep:      sweep,
+		now:        time.Now(),
+		scratch:    make([]byte, bufferSize),
+		cipher:     make([]byte, bufferSize),
+		opened:     make([]byte, record.MaxLen),
+		spareRests: make([][]byte, 0, 16),
+		done:       make(chan struct{}),
 	}
 	if err := l.poll.open(); err != nil {
 		return nil, fmt.Errorf("event loop: %w", err)
@@ -185,6 +195,13 @@ func (l *Loop) Run() error {
 	defer l.runMailbox(true)
 	var ev [maxEvents]event
 	for !l.stopped.Load() {
+		// The Go runtime takes a goroutine that has not passed its scheduler for
+		// 10 ms for one that hogs a processor: its monitor wakes up every 20 us
+		// to take the processor away whenever we wait in the poller.
+		if l.now.Sub(l.scheduled) > 5*time.Millisecond {
+			l.scheduled = l.now
+			runtime.Gosched()
+		}
 		n, err := l.poll.wait(ev[:], l.timeout())
 		if err != nil {
 			return fmt.Errorf("event loop %d: %w", l.ID, err)

@@ -30,7 +30,8 @@ type Handler interface {
 // the goroutine of its loop.
 type Stream struct {
 	fd      int
-	tls     *tls.Conn // nil: plain
+	tls13   *tls13    // TLS 1.3; nil: something else
+	tls     *tls.Conn // other TLS; nil: something else
 	handler Handler
 	loop    atomic.Pointer[Loop] // who polls the socket; nil: nobody, or closed
 	parked  atomic.Bool          // owned by nobody: see Park
@@ -60,8 +61,18 @@ const (
 // call it.
 func (s *Stream) Loop() *Loop { return s.loop.Load() }
 
-// TLS returns the TLS connection, nil if there is none, for its state only.
-func (s *Stream) TLS() *tls.Conn { return s.tls }
+// TLS returns what a stream with TLS uses: of the state only the version and
+// the cipher suite. Any goroutine may call it.
+func (s *Stream) TLS() (tls.ConnectionState, bool) {
+	switch {
+	case s.tls13 != nil:
+		return tls.ConnectionState{Version: s.tls13.version, CipherSuite: s.tls13.suite}, true
+	case s.tls != nil:
+		c := s.tls.ConnectionState()
+		return tls.ConnectionState{Version: c.Version, CipherSuite: c.CipherSuite}, true
+	}
+	return tls.ConnectionState{}, false
+}
 
 // Closed reports whether Close was called.
 func (s *Stream) Closed() bool { return s.closed }
@@ -92,7 +103,10 @@ func (s *Stream) Read(p []byte) (int, error) {
 }
 
 func (s *Stream) read(p []byte) (n int, err error) {
-	if s.tls == nil {
+	switch {
+	case s.tls13 != nil:
+		return s.tls13.read(s, p)
+	case s.tls == nil:
 		return s.readSocket(p)
 	}
 	// No poller knows of the bytes that crypto/tls holds: go on until it has
@@ -139,13 +153,18 @@ func (s *Stream) Write(p []byte) {
 	if s.err != nil || s.closed || len(p) == 0 {
 		return
 	}
-	if s.tls == nil {
+	if s.tls13 == nil && s.tls == nil {
 		s.send(p)
 		return
 	}
 	l := s.loop.Load()
 	if l == nil {
 		return // it was never attached
+	}
+	if s.tls13 != nil {
+		l.sealed = s.tls13.layer.Seal(l.sealed[:0], p)
+		s.send(l.sealed)
+		return
 	}
 	l.sealed, l.writer = l.sealed[:0], s
 	_, err := s.tls.Write(p)
@@ -366,7 +385,13 @@ func (s *Stream) Close() {
 // goodbye sends TLS's close_notify, once, unless bytes before it are stuck.
 func (s *Stream) goodbye() {
 	l := s.loop.Load()
-	if s.tls == nil || s.err != nil || s.Queued() > 0 || l == nil {
+	if s.err != nil || s.Queued() > 0 || l == nil {
+		return
+	}
+	if s.tls13 != nil {
+		s.send(s.tls13.layer.SealClose(nil))
+	}
+	if s.tls == nil {
 		return
 	}
 	l.sealed, l.writer = l.sealed[:0], s

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgvalet/pgvalet/backend/evloop/record"
 )
 
 // Transport is the byte pipe below TLS. While a connection logs in it passes
@@ -22,6 +24,14 @@ type Transport struct {
 	// read: a login gives up its share of the processor while it waits for
 	// the other end.
 	BeforeRead, AfterRead func()
+
+	// Of TLS.
+	secrets record.Secrets
+	tickets int     // session tickets sent
+	capped  bool    // a Read does not go beyond the header or the body of the present record
+	header  [5]byte // RFC 8446 section 5.1
+	have    int     // bytes of header handed out; 0 outside of one
+	left    int     // bytes of the body still to come
 
 	stream *Stream // set by Detach
 }
@@ -50,8 +60,26 @@ func (t *Transport) Read(p []byte) (int, error) {
 		t.BeforeRead()
 		defer t.AfterRead()
 	}
-	return t.conn.Read(p)
+	if !t.capped {
+		return t.conn.Read(p)
+	}
+	// crypto/tls would read what comes behind the handshake into a buffer that
+	// nobody else knows of.
+	if t.left > 0 {
+		n, err := t.conn.Read(p[:min(len(p), t.left)])
+		t.left -= n
+		return n, err
+	}
+	n, err := t.conn.Read(p[:min(len(p), len(t.header)-t.have)])
+	copy(t.header[t.have:], p[:n])
+	if t.have += n; t.have == len(t.header) {
+		t.have, t.left = 0, int(t.header[3])<<8|int(t.header[4])
+	}
+	return n, err
 }
+
+// MidRecord reports whether crypto/tls has seen only a part of a record.
+func (t *Transport) MidRecord() bool { return t.have > 0 || t.left > 0 }
 
 // Write implements net.Conn.
 func (t *Transport) Write(p []byte) (int, error) {
@@ -104,12 +132,12 @@ func (t *Transport) SetWriteDeadline(d time.Time) error {
 func (t *Transport) NetConn() net.Conn { return t.conn }
 
 // Detach takes the socket away from the Go runtime's poller and returns it as
-// a Stream that is attached to no loop yet. tlsConn is the TLS connection that
+// a Stream that is attached to no loop yet. conn is the TLS connection that
 // runs over t, its handshake complete, or nil. The caller must not use t or its
-// net.Conn again. Bytes that tlsConn has read ahead are delivered; the caller
-// must have read none that it does not keep itself. On error the connection is
+// net.Conn again. Bytes that conn has read ahead are delivered; the caller must
+// have read none that it does not keep itself. On error the connection is
 // closed.
-func (t *Transport) Detach(tlsConn *tls.Conn) (*Stream, error) {
+func (t *Transport) Detach(conn TLSConn) (*Stream, error) {
 	defer t.conn.Close() // the socket lives on in the duplicate
 	sc, ok := t.conn.(syscall.Conn)
 	if !ok {
@@ -133,8 +161,13 @@ func (t *Transport) Detach(tlsConn *tls.Conn) (*Stream, error) {
 		unix.Close(fd)
 		return nil, errors.New("detach: file descriptor out of range")
 	}
-	s := &Stream{fd: fd, tls: tlsConn}
-	if tlsConn != nil {
+	s := &Stream{fd: fd}
+	switch c := conn.(type) {
+	case *secureConn:
+		s.tls13 = c.detach()
+		s.again = len(s.tls13.plain) > 0
+	case *tls.Conn:
+		s.tls = c
 		t.stream = s
 		s.again = true // crypto/tls may have read ahead
 	}
