@@ -25,11 +25,12 @@ type endpoint struct {
 }
 
 // clientTLS is what libpq does with sslmode=require: the certificate is not
-// looked at, sessions are not resumed, and the key exchange is X25519.
+// looked at, and sessions are not resumed. X25519 comes first, as in OpenSSL;
+// PostgreSQL itself takes only P-256 (ssl_ecdh_curve).
 func clientTLS() *tls.Config {
 	return &tls.Config{
 		InsecureSkipVerify: true,
-		CurvePreferences:   []tls.CurveID{tls.X25519},
+		CurvePreferences:   []tls.CurveID{tls.X25519, tls.CurveP256},
 		MinVersion:         tls.VersionTLS12,
 	}
 }

@@ -60,7 +60,7 @@ func measure(ctx context.Context, o *options, args []string, stdout, stderr io.W
 	}
 	fmt.Fprint(stdout, header(results))
 
-	b := &bench{stage: s, options: o, out: stderr}
+	b := &bench{stage: s, options: o, out: stderr, logins: make(map[string]time.Duration)}
 	var failed []error
 	for _, name := range o.suites {
 		suite, err := suiteNamed(name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,16 +30,19 @@ func findPgbench(binDir string) (string, error) {
 type pgbenchRun struct {
 	mode     string // simple, extended or prepared
 	clients  int
-	seconds  int
-	connect  bool    // log in for each transaction
-	rate     int     // transactions per second that are begun; 0: as many as can be
-	sampling float64 // share of the transactions that is logged; 0: no log
-	started  func()  // if set, called when the clients have been at work for a second
+	seconds  int           // at work, after the logins
+	logins   time.Duration // how long they are expected to take
+	connect  bool          // log in for each transaction
+	rate     int           // transactions per second that are begun; 0: as many as can be
+	sampling float64       // share of the transactions that is logged; 0: no log
+	started  func()        // if set, called when the clients have been at work for a second
 }
 
 func (r pgbenchRun) args(logPrefix string) []string {
+	// pgbench's clock begins to run before the logins.
+	length := r.seconds + int(math.Round(r.logins.Seconds()))
 	args := []string{
-		"-n", "-S", "-M", r.mode, "-P", "1", "-T", strconv.Itoa(r.seconds),
+		"-n", "-S", "-M", r.mode, "-P", "1", "-T", strconv.Itoa(length),
 		"-c", strconv.Itoa(r.clients), "-j", strconv.Itoa(min(r.clients, 2)),
 	}
 	if r.connect {
@@ -63,6 +67,33 @@ type pgbenchResult struct {
 	marks        []mark  // once in a second
 	log          []logLine
 	wholeCPU     time.Duration // of the pooler, logins included
+	logins       time.Duration // how long they took
+}
+
+// loginGuess is how long a login of pgbench takes at most, before it is known:
+// libpq hashes the password thousands of times for each.
+const loginGuess = 10 * time.Millisecond
+
+// errNoTime says that the logins took all of pgbench's time.
+var errNoTime = errors.New("pgbench: the logins left no time for transactions")
+
+// pgbenchLoad runs pgbench against t. How long the logins take is learned from
+// run to run, and by trying again with more time.
+func (b *bench) pgbenchLoad(ctx context.Context, r pgbenchRun, t *target) (*pgbenchResult, error) {
+	key := fmt.Sprintf("%s %s %d", t.name, t.variant, r.clients)
+	r.logins = time.Duration(r.clients) * loginGuess
+	if known, ok := b.logins[key]; ok {
+		r.logins = known
+	}
+	res, err := r.run(ctx, b.stage, t)
+	for attempt := 0; errors.Is(err, errNoTime) && attempt < 3; attempt++ {
+		r.logins = 2*r.logins + 2*time.Second
+		res, err = r.run(ctx, b.stage, t)
+	}
+	if err == nil && res.logins > 0 {
+		b.logins[key] = res.logins
+	}
+	return res, err
 }
 
 // run runs pgbench against t.
@@ -115,6 +146,7 @@ var (
 	pgbenchTransactions = regexp.MustCompile(`(?m)^number of transactions actually processed: (\d+)`)
 	pgbenchFailed       = regexp.MustCompile(`(?m)^number of failed transactions: (\d+)`)
 	pgbenchAborted      = regexp.MustCompile(`(?m)\bclient \d+ .*aborted.*$`)
+	pgbenchLogins       = regexp.MustCompile(`(?m)^initial connection time = ([0-9.]+) ms`)
 	pgbenchTPS          = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 )
 
@@ -129,20 +161,27 @@ func parsePgbench(stdout, stderr string) (*pgbenchResult, error) {
 	}
 	transactions := pgbenchTransactions.FindStringSubmatch(stdout)
 	tps := pgbenchTPS.FindAllStringSubmatch(stdout, -1)
+	if transactions != nil && transactions[1] == "0" {
+		return nil, errNoTime
+	}
 	if transactions == nil || tps == nil {
-		return nil, fmt.Errorf("pgbench: no result: %s", lastLine(stderr))
+		return nil, fmt.Errorf("pgbench: no result: %s", lastLine(stdout+stderr))
 	}
 	res := new(pgbenchResult)
 	var err error
 	if res.transactions, err = strconv.Atoi(transactions[1]); err != nil {
 		return nil, fmt.Errorf("pgbench: %w", err)
 	}
-	if res.transactions == 0 {
-		return nil, errors.New("pgbench: no transactions")
-	}
 	// Before version 14 there are two, the second without the time for logins.
 	if res.tps, err = strconv.ParseFloat(tps[len(tps)-1][1], 64); err != nil {
 		return nil, fmt.Errorf("pgbench: %w", err)
+	}
+	if m := pgbenchLogins.FindStringSubmatch(stdout); m != nil { // from version 14
+		ms, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			return nil, fmt.Errorf("pgbench: %w", err)
+		}
+		res.logins = time.Duration(ms * float64(time.Millisecond))
 	}
 	return res, nil
 }

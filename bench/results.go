@@ -36,6 +36,12 @@ type SuiteResult struct {
 	Error string   `json:"error,omitempty"`
 }
 
+func (r *SuiteResult) add(c Case) { r.Cases = append(r.Cases, c) }
+
+func (r *SuiteResult) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
 // Case is one thing that was measured for every target, in rounds.
 type Case struct {
 	Name    string   `json:"name"`

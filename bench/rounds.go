@@ -8,13 +8,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // bench is one invocation at work.
 type bench struct {
 	*stage
 	options *options
-	out     io.Writer // progress, a line for each run
+	out     io.Writer                // progress, a line for each run
+	logins  map[string]time.Duration // how long those of pgbench took last; see pgbenchLoad
 }
 
 // poolers are the kinds of poolers that are there.

@@ -21,22 +21,13 @@ var pgbenchSuite = suite{
 	run: runPgbenchSuite,
 }
 
-func runPgbenchSuite(ctx context.Context, b *bench, add func(Case)) error {
-	for _, variant := range b.options.variants {
-		targets, err := b.startAll(ctx, variant, true)
-		if err != nil {
-			return err
-		}
-		err = b.pgbenchCases(ctx, variant, targets, add)
-		stopAll(targets)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+func runPgbenchSuite(ctx context.Context, b *bench, result *SuiteResult) error {
+	return b.eachVariant(ctx, true, func(variant string, targets []*target) error {
+		return b.pgbenchCases(ctx, variant, targets, result)
+	})
 }
 
-func (b *bench) pgbenchCases(ctx context.Context, variant string, targets []*target, add func(Case)) error {
+func (b *bench) pgbenchCases(ctx context.Context, variant string, targets []*target, result *SuiteResult) error {
 	for _, mode := range b.options.modes {
 		for _, clients := range b.options.clients {
 			name := fmt.Sprintf("%s, %d clients", mode, clients)
@@ -47,7 +38,7 @@ func (b *bench) pgbenchCases(ctx context.Context, variant string, targets []*tar
 			if err != nil {
 				return err
 			}
-			add(Case{Name: name, Variant: variant, Plot: clients == 64, Samples: samples})
+			result.add(Case{Name: name, Variant: variant, Plot: clients == 64, Samples: samples})
 		}
 	}
 	return nil
@@ -68,7 +59,7 @@ func (b *bench) pgbenchRounds(ctx context.Context, label string, targets []*targ
 		if round > 0 && fastest > 0 {
 			run.sampling = min(1, samplesWanted/(fastest*float64(run.seconds)))
 		}
-		res, err := run.run(ctx, b.stage, t)
+		res, err := b.pgbenchLoad(ctx, run, t)
 		if err != nil {
 			return nil, err
 		}
