@@ -35,8 +35,8 @@ func bars(s suite, result SuiteResult) []bar {
 
 // The plot's measures in pixels.
 const (
-	plotWidth   = 860
-	plotLabels  = 400 // width of the labels
+	plotWidth   = 900
+	plotLabels  = 430 // width of the labels
 	plotValues  = 60  // width of the values behind the bars
 	plotBar     = 14
 	plotRow     = 22

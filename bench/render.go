@@ -42,7 +42,11 @@ func renderFiles(files []string, svg string) error {
 	if err != nil {
 		return fmt.Errorf("start it at the top of the module: %w", err)
 	}
-	text, err := replaceResults(string(readme), markdown(files, all))
+	image, err := filepath.Rel(filepath.Dir(readmeFile), svg)
+	if err != nil {
+		return err
+	}
+	text, err := replaceResults(string(readme), fmt.Sprintf("![How many times better than PgBouncer](%s)\n\n", filepath.ToSlash(image))+markdown(files, all))
 	if err != nil {
 		return fmt.Errorf("%s: %w", readmeFile, err)
 	}
