@@ -108,5 +108,5 @@ func raiseFileLimit() (int, error) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("limit on open files: %w", err)
 	}
-	return int(min(uint64(limit.Cur), 1<<30)), nil
+	return int(min(limit.Cur, 1<<30)), nil
 }
