@@ -32,7 +32,7 @@ func bulkTables(rows int) []string {
 	return []string{
 		"SET ROLE " + userName,
 		"DROP TABLE IF EXISTS bulk, wide, bulk_in",
-		fmt.Sprintf("CREATE UNLOGGED TABLE bulk AS SELECT g AS id, g %% 1000 AS kind, md5(g::text) AS a, md5((-g)::text) AS b, 7919 * g AS n FROM generate_series(1, %d) AS g", rows),
+		fmt.Sprintf("CREATE UNLOGGED TABLE bulk AS SELECT g AS id, g %% 1000 AS kind, md5(g::text) AS a, md5((-g)::text) AS b, 7919 * g::bigint AS n FROM generate_series(1, %d) AS g", rows),
 		fmt.Sprintf("CREATE UNLOGGED TABLE wide AS SELECT %s FROM generate_series(1, %d) AS g", strings.Join(columns, ", "), rows/10),
 		"CREATE UNLOGGED TABLE bulk_in (LIKE bulk)",
 		"ANALYZE bulk",
