@@ -109,8 +109,9 @@ func ownCPU() (time.Duration, error) {
 // generator is in their latencies but the CPU that it takes.
 func (s storm) run(ctx context.Context, stage *stage) (figures, error) {
 	started := make(chan struct{})
+	// A second up to the first progress, and two for logins that end late.
 	steady := pgbenchRun{
-		mode: "simple", clients: steadyClients, seconds: 1 + s.calm + s.length + 1,
+		mode: "simple", clients: steadyClients, seconds: 1 + s.calm + s.length + 2,
 		rate: s.rate, sampling: 1, started: func() { close(started) },
 	}
 	var res *pgbenchResult
