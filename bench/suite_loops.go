@@ -20,16 +20,20 @@ var loopsSuite = suite{
 
 func runLoopsSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 	for _, variant := range b.options.variants {
-		samples, err := b.loopsRounds(ctx, variant)
+		clients := 64
+		if b.options.smoke {
+			clients = 8
+		}
+		samples, err := b.loopsRounds(ctx, variant, clients)
 		if err != nil {
 			return err
 		}
-		result.add(Case{Name: "prepared, 64 clients", Variant: variant, Samples: samples})
+		result.add(Case{Name: fmt.Sprintf("prepared, %d clients", clients), Variant: variant, Samples: samples})
 	}
 	return nil
 }
 
-func (b *bench) loopsRounds(ctx context.Context, variant string) ([]Sample, error) {
+func (b *bench) loopsRounds(ctx context.Context, variant string, clients int) ([]Sample, error) {
 	var targets []*target
 	defer func() { stopAll(targets) }()
 	for _, loops := range []int{1, 2, 4} {
@@ -43,5 +47,5 @@ func (b *bench) loopsRounds(ctx context.Context, variant string) ([]Sample, erro
 		}
 		targets = append(targets, t)
 	}
-	return b.pgbenchRounds(ctx, "loops "+variant, targets, "prepared", 64)
+	return b.pgbenchRounds(ctx, "loops "+variant, targets, "prepared", clients)
 }

@@ -25,7 +25,7 @@ var saturationSuite = suite{
 func runSaturationSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 	clients, modes := 1000, []string{"simple", "prepared"}
 	if b.options.smoke {
-		clients, modes = 100, modes[:1]
+		clients, modes = 40, modes[:1]
 	}
 	return b.eachVariant(ctx, false, func(variant string, targets []*target) error {
 		for _, mode := range modes {
