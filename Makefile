@@ -12,7 +12,7 @@ GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The version comes from the linker and not from -buildvcs, so that the same
 # source gives the same bytes in a clone, an archive and another user's tree.
@@ -56,9 +56,18 @@ fuzz: ## Fuzz each target for FUZZTIME (10s, or 1000x)
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
 	done
 
-.PHONY: bench
-bench: ## Run each Go benchmark for BENCHTIME (1s, or 1x)
+.PHONY: gobench
+gobench: ## Run each Go benchmark for BENCHTIME (1s, or 1x)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+.PHONY: bench
+bench: build ## Measure beside PgBouncer and PostgreSQL; BENCH='-help' lists the options
+	@go build -o bin/pgvalet-bench ./bench
+	@bin/pgvalet-bench $(BENCH)
+
+.PHONY: bench-smoke
+bench-smoke: ## Run every benchmark of bench for a moment, to see that it works
+	@$(MAKE) --no-print-directory bench BENCH=-smoke
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -51,7 +51,7 @@ var fences = []struct {
 	{"github.com/xdg-go/scram", []string{"auth"}, nil, "secrets are handled in one place"},
 	{"github.com/BurntSushi/toml", []string{"config"}, nil, "what leaves config is typed and validated"},
 	{"github.com/prometheus/", []string{"cmd"}, nil, "metrics and console read one snapshot; its form is for the edge"},
-	{"os/signal", []string{"cmd"}, nil, "only main owns the process"},
+	{"os/signal", []string{"cmd", "bench"}, nil, "only main owns the process"},
 	{
 		"github.com/fergusstrange/embedded-postgres",
 		[]string{"backend/backendtest", "cmd/pgvalet-demo"},

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// idleSuite is what a client costs that does nothing.
+var idleSuite = suite{
+	name:  "idle",
+	title: "Idle clients",
+	bases: []string{pgbouncerKind},
+	figures: []figure{
+		{key: "bytes_per_client", title: "resident bytes/client", cost: true, plot: true},
+		{key: "resident_mib", title: "resident MiB in all", digits: 1, cost: true},
+		{key: "login_s", title: "seconds to log all in", digits: 2, cost: true, plot: true},
+	},
+	run: runIdleSuite,
+}
+
+// loginWorkers log in at the same time.
+const loginWorkers = 16
+
+// filesBeside is how many open files a pooler or we need beside the clients.
+const filesBeside = 200
+
+func runIdleSuite(ctx context.Context, b *bench, result *SuiteResult) error {
+	limit, err := raiseFileLimit()
+	if err != nil {
+		return err
+	}
+	for _, variant := range b.options.variants {
+		for _, count := range b.options.idle {
+			if count+filesBeside > limit {
+				result.note("%s idle clients were skipped: the limit on open files is %s (ulimit -Hn)", decimal(float64(count), 0), decimal(float64(limit), 0))
+				continue
+			}
+			if count > maxClientConn-filesBeside {
+				result.note("%s idle clients were skipped: max_client_conn is %s here", decimal(float64(count), 0), decimal(maxClientConn, 0))
+				continue
+			}
+			name := decimal(float64(count), 0) + " clients"
+			samples, err := rounds(ctx, b, "idle "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
+				func(ctx context.Context, kind string, round int) (figures, error) {
+					if round == 0 {
+						return b.idle(ctx, kind, variant, min(count, 200))
+					}
+					return b.idle(ctx, kind, variant, count)
+				})
+			if err != nil {
+				return err
+			}
+			result.add(Case{Name: name, Variant: variant, Plot: true, Samples: samples})
+		}
+	}
+	return nil
+}
+
+// idle measures a fresh pooler, as what earlier clients have left behind in
+// memory must not count. The first few clients, with whom the servers come,
+// are not counted.
+func (b *bench) idle(ctx context.Context, kind, variant string, count int) (_ figures, err error) {
+	t, err := b.startPooler(ctx, kind, kind, variant)
+	if err != nil {
+		return nil, err
+	}
+	clients := make([]*client, count)
+	defer func() {
+		// The pooler first: thousands of connections that we close would
+		// keep their ports for a minute.
+		t.stop()
+		for _, c := range clients {
+			if c != nil {
+				c.drop()
+			}
+		}
+	}()
+	if err := t.loginAll(ctx, clients[:loginWorkers]); err != nil {
+		return nil, err
+	}
+	before, err := b.settled(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	if err := t.loginAll(ctx, clients[loginWorkers:]); err != nil {
+		return nil, err
+	}
+	took := time.Since(start)
+	after, err := b.settled(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := clients[0].query("SELECT 1"); err != nil {
+		return nil, fmt.Errorf("an idle client: %w", err)
+	}
+	if err := clients[count-1].query("SELECT 1"); err != nil {
+		return nil, fmt.Errorf("an idle client: %w", err)
+	}
+	return figures{
+		"bytes_per_client":    float64(after-before) / float64(count-loginWorkers),
+		"resident_mib_before": float64(before) / (1 << 20),
+		"resident_mib":        float64(after) / (1 << 20),
+		"login_s":             took.Seconds(),
+	}, nil
+}
+
+// loginAll fills clients with ones that have run a query.
+func (t *target) loginAll(ctx context.Context, clients []*client) error {
+	logins, loginCtx := errgroup.WithContext(ctx)
+	logins.SetLimit(loginWorkers)
+	for i := range clients {
+		logins.Go(func() error {
+			if loginCtx.Err() != nil {
+				return loginCtx.Err()
+			}
+			// Not loginCtx, which ends with the logins and would end the client.
+			c, err := t.endpoint.login(ctx)
+			if err != nil {
+				return err
+			}
+			clients[i] = c
+			return c.query("SELECT 1")
+		})
+	}
+	return logins.Wait()
+}
+
+const (
+	settlePatience = 3 * time.Minute
+	settlePoll     = 200 * time.Millisecond
+	settleShare    = 0.01 // a change below is none
+)
+
+// settled returns the pooler's resident memory once it has not changed for
+// the time that -settle says.
+func (b *bench) settled(ctx context.Context, t *target) (int64, error) {
+	tick := time.NewTicker(settlePoll)
+	defer tick.Stop()
+	start := time.Now()
+	since, last := start, int64(0)
+	for {
+		if _, err := t.cpu(); err != nil { // it has ended
+			return 0, err
+		}
+		now, err := residentBytes(t.proc.pid())
+		if err != nil {
+			return 0, err
+		}
+		if math.Abs(float64(now-last)) > settleShare*float64(last) {
+			since, last = time.Now(), now
+		}
+		if time.Since(since) >= b.options.settle {
+			return now, nil
+		}
+		if time.Since(start) > settlePatience {
+			return 0, fmt.Errorf("memory of %s does not settle", t.name)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// saturationSuite has far more clients at work than there are servers, so that
+// each transaction waits for its turn. What counts is that all wait alike.
+var saturationSuite = suite{
+	name:  "saturation",
+	title: "1,000 clients on 20 servers (pgbench -S)",
+	bases: []string{pgbouncerKind},
+	figures: []figure{
+		{key: "tps", title: "transactions/s", plot: true},
+		{key: "cpu_us_per_tx", title: "pooler CPU µs/transaction", digits: 1, cost: true},
+		{key: "p50_ms", title: "p50 ms", digits: 2, cost: true},
+		{key: "p99_ms", title: "p99 ms", digits: 2, cost: true, plot: true},
+		{key: "p99_to_p50", title: "p99 ÷ p50", digits: 2, cost: true},
+		{key: "least_to_most", title: "least ÷ most served client", digits: 2},
+	},
+	run: runSaturationSuite,
+}
+
+func runSaturationSuite(ctx context.Context, b *bench, result *SuiteResult) error {
+	clients, modes := 1000, []string{"simple", "prepared"}
+	if b.options.smoke {
+		clients, modes = 40, modes[:1]
+	}
+	return b.eachVariant(ctx, false, func(variant string, targets []*target) error {
+		for _, mode := range modes {
+			samples, err := rounds(ctx, b, fmt.Sprintf("saturation %s %s", variant, mode), targets, targetName,
+				func(ctx context.Context, t *target, round int) (figures, error) {
+					run := pgbenchRun{mode: mode, clients: clients, seconds: b.options.seconds, sampling: 1}
+					if round == 0 {
+						run.seconds = min(run.seconds, 3)
+					}
+					res, err := b.pgbenchLoad(ctx, run, t)
+					if err != nil {
+						return nil, err
+					}
+					f := saturationFigures(res.log, clients)
+					f["cpu_us_per_tx"] = res.cpuMicros()
+					return f, nil
+				})
+			if err != nil {
+				return err
+			}
+			result.add(Case{Name: mode, Variant: variant, Plot: true, Samples: samples})
+		}
+		return nil
+	})
+}
+
+// saturationFigures looks at the middle of a run: the first fifth, with the
+// burst in which all begin at once, and the last tenth, in which they end, are
+// left out.
+func saturationFigures(log []logLine, clients int) figures {
+	first, last := span(log)
+	from, to := first+(last-first)/5, last-(last-first)/10
+	took := latencies(log, from, to)
+	served := make([]int, clients)
+	for _, l := range log {
+		if l.end >= from && l.end < to && l.client < clients {
+			served[l.client]++
+		}
+	}
+	least, most := served[0], served[0]
+	for _, n := range served {
+		least, most = min(least, n), max(most, n)
+	}
+	p50, p99 := percentile(took, 0.5), percentile(took, 0.99)
+	return figures{
+		"tps":           float64(len(took)) / (float64(to-from) / 1e6),
+		"p50_ms":        p50,
+		"p99_ms":        p99,
+		"p99_to_p50":    p99 / p50,
+		"least":         float64(least),
+		"most":          float64(most),
+		"least_to_most": float64(least) / float64(most),
+	}
+}

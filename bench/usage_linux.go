@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpuTime returns the CPU time, user and system, that a process has used in
+// all its threads, those that have ended included.
+//
+// It reads the process's CPU clock (clock_getcpuclockid(3)), which counts
+// nanoseconds. /proc/PID/stat has the same sum in ticks of 10 ms, and
+// /proc/PID/task/*/schedstat forgets threads that have ended.
+func cpuTime(pid int) (time.Duration, error) {
+	const schedClock = 2 // CPUCLOCK_SCHED of the whole process
+	var spent unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|schedClock), &spent); err != nil {
+		return 0, fmt.Errorf("CPU time of process %d: %w", pid, err)
+	}
+	return time.Duration(spent.Nano()), nil
+}
+
+// residentBytes returns how much of a process is in memory (Rss in
+// /proc/PID/smaps_rollup, which is exact, where statm may lag behind).
+func residentBytes(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseKiB(text, "Rss:")
+}
+
+// parseKiB returns, in bytes, the value of the line "name  number kB" in a
+// file of /proc.
+func parseKiB(text []byte, name string) (int64, error) {
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) == 3 && string(fields[0]) == name && string(fields[2]) == "kB" {
+			n, err := strconv.ParseInt(string(fields[1]), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("%s %w", name, err)
+			}
+			return n << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("no line %q", name)
+}
+
+func describeMachine() Machine {
+	m := kernelOf()
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		m.CPU = parseCPUModel(text)
+	}
+	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
+		if n, err := parseKiB(text, "MemTotal:"); err == nil {
+			m.MemoryMiB = n >> 20
+		}
+	}
+	return m
+}
+
+// parseCPUModel returns the first processor's name in /proc/cpuinfo; some
+// architectures have none.
+func parseCPUModel(text []byte) string {
+	for line := range bytes.Lines(text) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		if string(bytes.TrimSpace(name)) == "model name" {
+			return string(bytes.TrimSpace(value))
+		}
+	}
+	return ""
+}
