@@ -72,6 +72,7 @@ type Server struct {
 	left        int  // bytes of the reply being carried that are still to come
 	leftForward bool // … and whether they go to the holder
 	sendLeft    int  // bytes of the request being carried that are still to be sent
+	flow        int  // bytes read since the last ReadyForQuery
 
 	batch uint64 // how many Syncs have been sent: an error takes with it what follows in its own batch
 
@@ -86,6 +87,10 @@ var errOutOfStep = errors.New("reply does not match any outstanding request")
 
 // errReplyTooLong bounds messages that must be seen whole.
 var errReplyTooLong = errors.New("reply is too long")
+
+// BulkAfter is how many bytes of one reply, or of one request, make it bulk data
+// (evloop.Loop.Bulk).
+const BulkAfter = 256 << 10
 
 // maxWhole bounds the replies that must be seen whole: ParameterStatus,
 // CommandComplete, ReadyForQuery.
@@ -217,10 +222,14 @@ func (s *Server) Readable(st *evloop.Stream) {
 			s.lost(fmt.Errorf("server conn crashed? %w", err))
 			return
 		}
+		s.flow += len(data)
 		rest, err := s.replies(data)
 		if err != nil {
 			s.lost(err)
 			return
+		}
+		if s.flow > BulkAfter {
+			st.Loop().Bulk()
 		}
 		s.more = len(data) == cap(data)
 		s.in.Keep(rest, false)
@@ -361,6 +370,7 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if s.requests.len() == 0 {
 			s.tx = body[0]
 		}
+		s.flow = 0
 		if !ours {
 			s.holder.Ready(body[0])
 		}

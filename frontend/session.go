@@ -49,6 +49,7 @@ type session struct {
 	goodbye  bool // the client has said that it leaves
 	left     int  // bytes of the message being carried that are still to come
 	leftDrop bool // … and whether they go nowhere
+	flow     int  // bytes read since the last ReadyForQuery
 
 	mode      config.PoolMode
 	tracking  bool // statement names are managed
@@ -109,6 +110,9 @@ func (s *session) Readable(st *evloop.Stream) {
 			return
 		}
 		s.stats.Received += uint64(len(data) - kept)
+		if s.flow += len(data) - kept; s.flow > backend.BulkAfter {
+			s.w.loop.Bulk()
+		}
 		rest := s.requests(data)
 		if s.state == sessionClosed {
 			s.w.toServer.Flush(nil) // nothing of it may reach anybody else
@@ -288,6 +292,7 @@ func (s *session) Forward(p []byte) {
 func (s *session) Ready(tx byte) {
 	now := s.w.loop.Now()
 	s.readyAt = now
+	s.flow = 0
 	s.stats.Queries++
 	s.stats.QueryTime += now.Sub(s.requestAt)
 	s.requestAt = now

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgvalet/pgvalet/backend/evloop/record"
 )
 
@@ -15,6 +17,10 @@ const (
 	// bufferSize is how much is read at once. In bulk transfers a large read
 	// saves system calls; small ones cost nothing extra.
 	bufferSize = 64 << 10
+
+	// bulkPause is how long the loop leaves the sender of bulk data alone; the
+	// kernel adds about 50 us.
+	bulkPause = 100 * time.Microsecond
 
 	// SweepInterval is how often deadlines are looked at.
 	SweepInterval = 100 * time.Millisecond
@@ -36,19 +42,20 @@ type Loop struct {
 	sweep func(now time.Time) bool
 
 	// Owned by Run.
-	now        time.Time
-	scratch    []byte   // for handlers: what Stream.Read reads into
-	sealed     []byte   // TLS records on their way to a socket
-	cipher     []byte   // TLS records from a socket
-	opened     []byte   // what is in one of them
-	spareRests [][]byte // for tls13.rest
-	writer     *Stream  // whose Write is filling sealed
-	againList  []*Stream
-	againRun   []*Stream
-	deferred   []task
-	armed      bool
-	nextSweep  time.Time
-	scheduled  time.Time // when Run was last known to the Go scheduler
+	now         time.Time
+	scratch     []byte   // for handlers: what Stream.Read reads into
+	sealed      []byte   // TLS records on their way to a socket
+	cipher      []byte   // TLS records from a socket
+	opened      []byte   // what is in one of them
+	spareRests  [][]byte // for tls13.rest
+	writer      *Stream  // whose Write is filling sealed
+	againList   []*Stream
+	againRun    []*Stream
+	deferred    []task
+	armed       bool
+	nextSweep   time.Time
+	turns, bulk int       // calls of Readable in this turn; those that reported Bulk
+	scheduled   time.Time // when Run was last known to the Go scheduler
 
 	stopped atomic.Bool
 	done    chan struct{}
@@ -202,6 +209,10 @@ func (l *Loop) Run() error {
 			l.scheduled = l.now
 			runtime.Gosched()
 		}
+		if l.bulk > 0 && l.bulk == l.turns && len(l.againList) == 0 {
+			pause()
+		}
+		l.bulk, l.turns = 0, 0
 		n, err := l.poll.wait(ev[:], l.timeout())
 		if err != nil {
 			return fmt.Errorf("event loop %d: %w", l.ID, err)
@@ -222,6 +233,17 @@ func (l *Loop) Run() error {
 		}
 	}
 	return nil
+}
+
+// Bulk is called by a handler's Readable that has read a part of something
+// large, and nobody waits for the next bytes in particular. When nothing else
+// goes on, the loop then gives the sender a moment to send more: a read for
+// each small piece costs several times as much as one for many of them.
+func (l *Loop) Bulk() { l.bulk++ }
+
+func pause() {
+	ts := unix.NsecToTimespec(int64(bulkPause))
+	_ = unix.Nanosleep(&ts, nil) // a signal ends it early: so be it
 }
 
 // timeout is how long the poller may wait: -1 for ever.
@@ -265,6 +287,7 @@ func (l *Loop) handle(e *event) {
 	s.empty = false
 	if !s.paused {
 		if !s.again { // else it has its turn in runAgain
+			l.turns++
 			s.handler.Readable(s)
 			l.runDeferred()
 		}
@@ -299,6 +322,7 @@ func (l *Loop) runAgain() {
 		s.again = false
 		switch {
 		case !s.paused:
+			l.turns++
 			s.handler.Readable(s)
 		case s.err != nil:
 			s.want(0)
