@@ -89,11 +89,15 @@ func sameVar(i int, a, b Var) bool {
 	return a.Known == b.Known && (a.Value == b.Value || i < keywordVars && strings.EqualFold(a.Value, b.Value))
 }
 
+// setSize is enough for a parameter or two.
+const setSize = 256
+
 // appendSet appends the messages that turn the values of v into those of want:
 // Parse, Bind, Execute and Sync of one query. Values travel as parameters, so
 // that no encoding can make them mean anything else, and set_config takes every
 // kind of parameter, lists too, in the form in which servers report them.
 func (v Vars) appendSet(dst []byte, t *Tracked, want Vars) []byte {
+	dst = slices.Grow(dst, setSize)
 	start := len(dst)
 	dst = append(dst, wire.Parse, 0, 0, 0, 0, 0)
 	sep, n := "select ", 0

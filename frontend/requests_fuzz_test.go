@@ -17,7 +17,7 @@ import (
 )
 
 // pair returns two ends of a connection, one of them detached.
-func pair(t *testing.T) (*evloop.Transport, net.Conn) {
+func pair(t testing.TB) (*evloop.Transport, net.Conn) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +81,33 @@ func FuzzRequests(f *testing.F) {
 // request gives a session that has a server the bytes, in pieces of n, and
 // returns what the server got and the state that the session ends in.
 func request(t *testing.T, data []byte, n int) ([]byte, sessionState) {
+	b := newBareSession(t)
+	defer b.close()
+	s, srv := b.s, b.s.srv
+	var kept, got []byte
+	for len(data) > 0 && s.state == sessionOpen {
+		m := min(n, len(data))
+		kept = bytes.Clone(s.requests(append(kept, data[:m]...)))
+		data = data[m:]
+		if s.state == sessionOpen {
+			s.flush()
+			got = append(got, sent(t, b.serverEnd)...) // the socket holds few small pieces
+		}
+	}
+	s.w.toServer.Flush(srv.Stream)
+	return append(got, sent(t, b.serverEnd)...), s.state
+}
+
+// bareSession is a session that has a server, which is busy all the time. Both
+// connections have another end, and the loop does not run.
+type bareSession struct {
+	s                    *session
+	clientEnd, serverEnd net.Conn
+	close                func()
+}
+
+func newBareSession(t testing.TB) *bareSession {
+	t.Helper()
 	cfg, err := config.Parse("t.toml", []byte("[pgvalet]\nauth_type = \"trust\"\nauth_file = \"u\"\nunix_socket_dir = \"/tmp\"\n[databases.d]\nhost = \"/tmp\"\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -89,10 +116,8 @@ func request(t *testing.T, data []byte, n int) ([]byte, sessionState) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { loop.Stop(); _ = loop.Run() }() // closes the poller
 	loops := []*evloop.Loop{loop}
 	pools := pool.New(pool.Options{Settings: pool.Settings{Config: cfg}, Loops: loops, Log: zap.NewNop()})
-	defer pools.Close()
 	c := NewSessions(SessionsOptions{Config: func() *config.Config { return cfg }, Pools: pools, Loops: loops, Log: zap.NewNop()})
 	p, err := pools.Get("d", "u")
 	if err != nil {
@@ -104,35 +129,30 @@ func request(t *testing.T, data []byte, n int) ([]byte, sessionState) {
 	}
 	s.limits = s.w.limitsOf(s)
 	client, clientEnd := pair(t)
-	defer clientEnd.Close()
 	if s.stream, err = client.Detach(nil); err != nil {
 		t.Fatal(err)
 	}
 	server, serverEnd := pair(t)
-	defer serverEnd.Close()
 	s.srv, err = backend.NewServer(&backend.Target{}, &backend.Login{Transport: server}, backend.ServerOptions{
 		Tracked: pools.Tracked(), Statements: pools.Statements(), MaxPrepared: 10, Pool: p,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.srv.Stream.Close()
-	defer s.stream.Close()
-	s.srv.Hold(s)
-	s.srv.Expect(wire.Query) // it is busy all the time, and not given back
-	srv := s.srv
-
-	s.w.list = []*session{s}
-	var kept, got []byte
-	for len(data) > 0 && s.state == sessionOpen {
-		m := min(n, len(data))
-		kept = bytes.Clone(s.requests(append(kept, data[:m]...)))
-		data = data[m:]
-		if s.state == sessionOpen {
-			s.flush()
-			got = append(got, sent(t, serverEnd)...) // the socket holds few small pieces
-		}
+	if err := loop.Attach(s.srv.Stream, s.srv); err != nil {
+		t.Fatal(err)
 	}
-	s.w.toServer.Flush(srv.Stream)
-	return append(got, sent(t, serverEnd)...), s.state
+	s.srv.Hold(s)
+	s.srv.Expect(wire.Query) // so that it is not given back
+	s.w.list = []*session{s}
+	srv := s.srv
+	return &bareSession{s: s, clientEnd: clientEnd, serverEnd: serverEnd, close: func() {
+		s.stream.Close()
+		srv.Stream.Close()
+		serverEnd.Close()
+		clientEnd.Close()
+		pools.Close()
+		loop.Stop()
+		_ = loop.Run() // closes the poller
+	}}
 }

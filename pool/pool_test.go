@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/pgvalet/pgvalet/auth"
@@ -17,26 +19,45 @@ import (
 
 // newPools starts pools in front of the package's PostgreSQL, with more settings
 // and more keys of the database "app".
-func newPools(t *testing.T, settings, database string) *Pools {
+func newPools(t testing.TB, settings, database string) *Pools {
+	t.Helper()
+	return newPoolsOn(t, 1, settings, database)
+}
+
+// newPoolsOn is newPools with so many event loops.
+func newPoolsOn(t testing.TB, n int, settings, database string) *Pools {
+	t.Helper()
 	pg := shared.Postgres(t)
 	cfg, err := config.Parse("test.toml", fmt.Appendf(nil, "[pgvalet]\nunix_socket_dir = \"/tmp\"\nauth_type = \"trust\"\nauth_file = \"none\"\n%s\n[databases.app]\nhost = %q\nport = %d\ndbname = \"postgres\"\nuser = %q\n%s\n",
 		settings, pg.SocketDir, pg.Port, pg.Superuser, database))
 	if err != nil {
 		t.Fatal(err)
 	}
-	loop, err := evloop.New(0, nil)
-	if err != nil {
-		t.Fatal(err)
+	var loops []*evloop.Loop
+	var running sync.WaitGroup
+	for i := range n {
+		loop, err := evloop.New(i, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		loops = append(loops, loop)
+		running.Go(func() {
+			if err := loop.Run(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	done := make(chan error, 1)
-	go func() { done <- loop.Run() }()
-	ps := New(Options{Settings: Settings{Config: cfg, Userlist: (*auth.Userlist)(nil)}, Loops: []*evloop.Loop{loop}, Log: zaptest.NewLogger(t)})
+	log := zap.NewNop() // it would be between the figures of a benchmark
+	if _, ok := t.(*testing.T); ok {
+		log = zaptest.NewLogger(t)
+	}
+	ps := New(Options{Settings: Settings{Config: cfg, Userlist: (*auth.Userlist)(nil)}, Loops: loops, Log: log})
 	t.Cleanup(func() {
 		ps.Close()
-		loop.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
+		for _, loop := range loops {
+			loop.Stop()
 		}
+		running.Wait()
 	})
 	return ps
 }
@@ -44,7 +65,7 @@ func newPools(t *testing.T, settings, database string) *Pools {
 var shared backendtest.Shared
 
 // appPool returns the pool of the only database.
-func appPool(t *testing.T, ps *Pools) *Pool {
+func appPool(t testing.TB, ps *Pools) *Pool {
 	t.Helper()
 	p, err := ps.Get("app", "")
 	if err != nil {
@@ -54,7 +75,7 @@ func appPool(t *testing.T, ps *Pools) *Pool {
 }
 
 // until waits for the only pool to be as ok says.
-func until(t *testing.T, ps *Pools, what string, ok func(Info) bool) Info {
+func until(t testing.TB, ps *Pools, what string, ok func(Info) bool) Info {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -84,7 +105,7 @@ func newUser(ps *Pools) *user {
 }
 
 // borrow returns a server, waiting for it if need be.
-func (u *user) borrow(t *testing.T, p *Pool) *Lease {
+func (u *user) borrow(t testing.TB, p *Pool) *Lease {
 	t.Helper()
 	u.w.Loop.Call(func() {
 		switch l, err := p.Acquire(&u.w); {
