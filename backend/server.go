@@ -209,6 +209,7 @@ func (s *Server) Close() {
 
 // Readable implements evloop.Handler.
 func (s *Server) Readable(st *evloop.Stream) {
+	loop := st.Loop()
 	for range readsPerTurn {
 		data, err := s.in.Fill(st)
 		if errors.Is(err, evloop.ErrWouldBlock) {
@@ -229,10 +230,10 @@ func (s *Server) Readable(st *evloop.Stream) {
 			return
 		}
 		if s.flow > BulkAfter {
-			st.Loop().Bulk()
+			loop.Bulk()
 		}
 		s.more = len(data) == cap(data)
-		s.in.Keep(rest, false)
+		s.in.Keep(loop, rest, false)
 		s.holder.Settle()
 		if st.Closed() || st.Paused() || s.holder == nil {
 			return

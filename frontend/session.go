@@ -123,7 +123,7 @@ func (s *session) Readable(st *evloop.Stream) {
 		if s.state == sessionLingering {
 			continue
 		}
-		s.in.Keep(rest, s.state != sessionOpen)
+		s.in.Keep(s.w.loop, rest, s.state != sessionOpen)
 	}
 	st.Yield()
 }
@@ -418,7 +418,7 @@ func (s *session) sendAway(err error, midReply bool) {
 	s.depart(e.Message)
 	s.state = sessionLingering
 	s.readyAt = s.w.loop.Now()
-	s.in.Keep(nil, false)
+	s.in.Keep(s.w.loop, nil, false)
 	s.w.loop.Arm()
 	if s.stream.Queued() == 0 {
 		s.stream.Shutdown()

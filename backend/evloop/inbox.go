@@ -1,10 +1,17 @@
 package evloop
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/pgvalet/pgvalet/backend/evloop/record"
+)
 
 // growth bounds how much an Inbox grows before the bytes to fill it are seen,
 // so that a peer cannot make us allocate by announcing a long message.
 const growth = 1 << 20
+
+// maxUnused bounds the memory that a loop keeps for later: a TLS record fits.
+const maxUnused = record.MaxLen
 
 // Inbox reads a stream for a parser that takes what it can and leaves the rest:
 // the start of a message, or messages whose time has not come. It owns memory
@@ -41,17 +48,33 @@ func (b *Inbox) Fill(s *Stream) ([]byte, error) {
 
 // Keep stores what the parser left of the bytes that Fill returned; it must be
 // their tail. With ready the parser could have gone on and wants to see rest
-// again even if nothing more arrives.
-func (b *Inbox) Keep(rest []byte, ready bool) {
+// again even if nothing more arrives. l is the loop of the stream.
+func (b *Inbox) Keep(l *Loop, rest []byte, ready bool) {
 	b.ready = ready && len(rest) > 0
+	b.rest = l.keep(b.rest, rest)
+}
+
+// keep stores rest in buf, or in memory of its own if that is nil, and returns
+// where it is: nil if there is nothing. Streams own memory only for as long as
+// it holds something, and most of it is small and short-lived: the streams of a
+// loop share it.
+func (l *Loop) keep(buf, rest []byte) []byte {
+	last := len(l.unused) - 1
 	switch {
-	case len(rest) == 0:
-		b.rest = nil
-	case len(b.rest) >= len(rest) && &b.rest[len(b.rest)-1] == &rest[len(rest)-1]:
-		b.rest = b.rest[:copy(b.rest, rest)] // the tail of b.rest itself
-	default:
-		b.rest = append(b.rest[:0], rest...)
+	case len(rest) > 0 && len(buf) >= len(rest) && &buf[len(buf)-1] == &rest[len(rest)-1]:
+		if len(buf) == len(rest) {
+			return buf
+		}
+		return slices.Clone(rest) // what is before it in buf may not have been sent yet
+	case len(rest) > 0:
+		if buf == nil && last >= 0 {
+			buf, l.unused = l.unused[last], l.unused[:last]
+		}
+		return append(buf[:0], rest...)
+	case buf != nil && cap(buf) <= maxUnused && last+1 < cap(l.unused):
+		l.unused = append(l.unused, buf)
 	}
+	return nil
 }
 
 // Len is the number of bytes that are kept.

@@ -47,7 +47,7 @@ type Loop struct {
 	sealed      []byte   // TLS records on their way to a socket
 	cipher      []byte   // TLS records from a socket
 	opened      []byte   // what is in one of them
-	spareRests  [][]byte // for tls13.rest
+	unused      [][]byte // memory for what streams keep
 	writer      *Stream  // whose Write is filling sealed
 	againList   []*Stream
 	againRun    []*Stream
@@ -71,14 +71,14 @@ type Loop struct {
 // after Arm, for as long as it returns true.
 func New(id int, sweep func(now time.Time) bool) (*Loop, error) {
 	l := &Loop{
-		ID:         id,
-		sweep:      sweep,
-		now:        time.Now(),
-		scratch:    make([]byte, bufferSize),
-		cipher:     make([]byte, bufferSize),
-		opened:     make([]byte, record.MaxLen),
-		spareRests: make([][]byte, 0, 16),
-		done:       make(chan struct{}),
+		ID:      id,
+		sweep:   sweep,
+		now:     time.Now(),
+		scratch: make([]byte, bufferSize),
+		cipher:  make([]byte, bufferSize),
+		opened:  make([]byte, record.MaxLen),
+		unused:  make([][]byte, 0, 64),
+		done:    make(chan struct{}),
 	}
 	if err := l.poll.open(); err != nil {
 		return nil, fmt.Errorf("event loop: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 
 	"github.com/pgvalet/pgvalet/backend/evloop/record"
 )
@@ -76,7 +77,8 @@ type secureConn struct {
 	layer *record.Layer
 	state tls.ConnectionState
 	rest  []byte // the start of a record
-	plain []byte // opened, and not read yet
+	plain []byte // opened, and not read yet: the end of buf
+	buf   []byte
 	out   []byte // records on their way
 	err   error
 }
@@ -123,10 +125,8 @@ func (c *secureConn) readRecord() error {
 			return err
 		}
 	}
-	if room := record.Room(len(c.rest)); cap(c.plain) < room {
-		c.plain = make([]byte, 0, room)
-	}
-	plain, err := c.layer.Open(c.plain[:0], c.rest)
+	c.buf = slices.Grow(c.buf[:0], record.Room(len(c.rest)))
+	plain, err := c.layer.Open(c.buf, c.rest)
 	c.plain, c.rest = plain, c.rest[:0]
 	if reply := c.layer.Reply(); len(reply) > 0 {
 		if _, writeErr := c.conn.Write(reply); err == nil {
@@ -228,24 +228,6 @@ func (c *tls13) open(s *Stream, l *Loop, p []byte, n int, data []byte) int {
 			s.send(reply)
 		}
 	}
-	c.keep(l, data)
+	c.rest = l.keep(c.rest, data)
 	return n
-}
-
-// keep stores the start of a record. In bulk transfers there is one behind
-// nearly every read: the loop's streams share the memory for them.
-func (c *tls13) keep(l *Loop, data []byte) {
-	last := len(l.spareRests) - 1
-	switch {
-	case len(data) > 0 && c.rest == nil && last >= 0:
-		c.rest = l.spareRests[last]
-		l.spareRests = l.spareRests[:last]
-	case len(data) == 0 && c.rest != nil:
-		if last+1 < cap(l.spareRests) {
-			l.spareRests = append(l.spareRests, c.rest)
-		}
-		c.rest = nil
-		return
-	}
-	c.rest = append(c.rest[:0], data...)
 }
