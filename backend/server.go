@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -65,6 +66,8 @@ type Server struct {
 	aborted  bool // the server ignores everything up to the next Sync
 	copyIn   bool // the server reads CopyData
 	copyDone bool // … and its end has been sent
+	copySync bool // … and a Sync sent before that was known has been taken for ignored
+	inDoubt  bool // there may be one ReadyForQuery more than was asked for
 	failed   bool // a request of our own was answered with an error
 
 	leaving     bool // the server has said that it is about to close the connection
@@ -145,7 +148,13 @@ func (s *Server) Hold(h Holder) { s.holder = h }
 
 // Clean reports whether the server can go to somebody else: it is idle outside
 // a transaction, owes nothing, reads no COPY and has got every message whole.
-func (s *Server) Clean() bool {
+func (s *Server) Clean() bool { return !s.inDoubt && s.atRest() }
+
+// InDoubt reports whether the server would be clean but for a ReadyForQuery that
+// may or may not come. Any query of our own settles that.
+func (s *Server) InDoubt() bool { return s.inDoubt && s.atRest() }
+
+func (s *Server) atRest() bool {
 	return s.tx == 'I' && !s.leaving && s.requests.len() == 0 && !s.aborted && !s.copyIn && !s.more &&
 		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && s.Stream.Queued() == 0 && !s.Stream.Closed()
 }
@@ -352,6 +361,9 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		kind = head.kind
 	}
 	ours := head != nil && head.action != forward
+	if s.inDoubt && answers(typ) {
+		s.inDoubt = false // it would have come before
+	}
 	switch typ {
 	case wire.NoticeResponse:
 		return !ours, nil
@@ -362,6 +374,13 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		return !ours, nil
 
 	case wire.ReadyForQuery:
+		if s.inDoubt && kind != wire.Sync && len(body) == 1 {
+			s.inDoubt, s.aborted = false, false
+			if head == nil {
+				s.tx = body[0]
+			}
+			return !ours, nil
+		}
 		if kind != wire.Sync && kind != wire.Query && kind != wire.FunctionCall || len(body) != 1 {
 			return false, errOutOfStep
 		}
@@ -378,7 +397,7 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		return !ours, nil
 
 	case wire.ErrorResponse:
-		return s.errorResponse(head), nil
+		return s.errorResponse(head, body), nil
 
 	case wire.ParseComplete:
 		if kind != wire.Parse {
@@ -442,7 +461,7 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if kind == wire.Query && s.copyIn && s.requests.len() > 1 && s.requests.at(1).kind == wire.CopyDone {
 			s.requests.remove(1) // or the next COPY of the same query would take it for its own
 		}
-		s.copyIn, s.copyDone = false, false
+		s.copyIn, s.copyDone, s.copySync = false, false, false
 		s.commandComplete(body)
 		s.endExecute(kind)
 	case wire.EmptyQueryResponse, wire.PortalSuspended:
@@ -482,13 +501,19 @@ func (s *Server) settle(st *Statement) {
 
 // errorResponse accounts for an ErrorResponse. After one in the extended
 // protocol the server ignores everything up to the next Sync.
-func (s *Server) errorResponse(head *request) bool {
+func (s *Server) errorResponse(head *request, body []byte) bool {
 	if head == nil {
 		s.leaving = true // unasked: the server is about to close the connection
 		return true
 	}
 	act := head.action
-	s.copyIn, s.copyDone = false, false
+	// The Sync was ignored if the server had begun to read the COPY when it
+	// failed; if not, it ends the batch and is answered. A fault in the data
+	// means that it had.
+	if s.copyIn && s.copySync && !dataError(body) {
+		s.inDoubt = true
+	}
+	s.copyIn, s.copyDone, s.copySync = false, false, false
 	if head.extended() {
 		n := 0
 		for n < s.requests.len() && s.requests.at(n).kind != wire.Sync {
@@ -536,6 +561,7 @@ func (s *Server) beginCopyIn(kind byte) {
 	s.copyIn, s.copyDone = true, false
 	for s.requests.len() > 1 && s.requests.at(1).kind == wire.Sync {
 		s.requests.remove(1)
+		s.copySync = true
 	}
 	if s.requests.len() == 1 {
 		return
@@ -548,6 +574,32 @@ func (s *Server) beginCopyIn(kind byte) {
 		s.drop(r)
 		s.copyDone = true // by way of an error
 	}
+}
+
+// dataError reports whether an ErrorResponse is about the data of a COPY
+// (classes 22 and 23). What is not there to see counts as no.
+func dataError(body []byte) bool {
+	for len(body) > 1 {
+		value, rest, ok := wire.CString(body[1:])
+		if !ok {
+			return false
+		}
+		if body[0] == 'C' {
+			return bytes.HasPrefix(value, []byte("22")) || bytes.HasPrefix(value, []byte("23"))
+		}
+		body = rest
+	}
+	return false
+}
+
+// answers reports whether a message of this type is the answer to a request that
+// came after the ReadyForQuery for the one before it.
+func answers(typ byte) bool {
+	switch typ {
+	case wire.ReadyForQuery, wire.NoticeResponse, wire.NotificationResponse, wire.ParameterStatus:
+		return false
+	}
+	return true
 }
 
 // dropCopyDone forgets ends of COPY that the server ignores because no COPY is

@@ -325,7 +325,7 @@ func (s *session) Settle() {
 		}
 	case s.mode == config.PoolModeStatement && tx != 0 && tx != 'I':
 		s.fatal(errTransactionBlock)
-	case s.mode != config.PoolModeSession && srv.Clean():
+	case s.mode != config.PoolModeSession && (srv.Clean() || srv.InDoubt()):
 		s.giveBack()
 	case s.stream.Queued() > 0:
 		srv.Stream.PauseRead() // until Writable

@@ -145,6 +145,9 @@ func (l *Lease) forget() {
 // Return gives back a server whose client has left in good order, after
 // running query ("" for none).
 func (l *Lease) Return(loop *evloop.Loop, query string) {
+	if query == "" && l.Server.InDoubt() {
+		query = emptyQuery
+	}
 	if query == "" {
 		l.Release(loop)
 		return
