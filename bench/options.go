@@ -45,6 +45,7 @@ Suites, all by default:
   saturation   1,000 clients on 20 servers: throughput, tail latency, fairness
   connect      a login for each transaction (pgbench -C)
   loops        pgvalet with 1, 2 and 4 event loops
+  floor        the poolers beside a relay that only moves bytes
 
 Options:
 `

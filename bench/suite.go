@@ -17,7 +17,7 @@ type suite struct {
 
 // suites returns all suites in the order they run.
 func suites() []suite {
-	return []suite{pgbenchSuite, bulkSuite, idleSuite, stormSuite, saturationSuite, connectSuite, loopsSuite}
+	return []suite{pgbenchSuite, bulkSuite, idleSuite, stormSuite, saturationSuite, connectSuite, loopsSuite, floorSuite}
 }
 
 // suiteNamed returns the suite of that name.

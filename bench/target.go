@@ -19,10 +19,11 @@ const (
 	pgvaletKind   = "pgvalet"
 	pgbouncerKind = "pgbouncer"
 	directKind    = "direct" // PostgreSQL without a pooler
+	relayKind     = "relay"  // this program: see relay.go
 )
 
 // targetOrder is the order of the targets in a table.
-var targetOrder = []string{pgvaletKind, pgbouncerKind, directKind, "1 loop", "2 loops", "4 loops"}
+var targetOrder = []string{pgvaletKind, pgbouncerKind, directKind, relayKind, "1 loop", "2 loops", "4 loops"}
 
 // The variants of a suite.
 const (

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+)
+
+// floorSuite shows what the sockets cost by themselves: the poolers beside a relay
+// that uses the same event loop, one server for each client, and looks at
+// nothing. No pooler that receives and sends can do with less; that PostgreSQL
+// has more processes to switch between is the relay's disadvantage.
+var floorSuite = suite{
+	name:  "floor",
+	title: "The floor: a relay that only moves bytes",
+	bases: []string{pgbouncerKind, relayKind},
+	figures: []figure{
+		{key: "tps", title: "transactions/s"},
+		{key: "cpu_us_per_tx", title: "CPU µs/transaction", digits: 1, cost: true},
+	},
+	run: runFloorSuite,
+}
+
+func runFloorSuite(ctx context.Context, b *bench, result *SuiteResult) error {
+	targets, err := b.startAll(ctx, plainVariant, false)
+	if err != nil {
+		return err
+	}
+	defer func() { stopAll(targets) }()
+	relay, err := b.startRelay(ctx)
+	if err != nil {
+		return err
+	}
+	targets = append(targets, relay)
+	for _, mode := range b.options.modes {
+		for _, clients := range b.options.clients {
+			if clients > 100 {
+				continue // the relay needs a server for each
+			}
+			name := fmt.Sprintf("%s, %d clients", mode, clients)
+			samples, err := b.pgbenchRounds(ctx, "floor "+name, targets, mode, clients)
+			if err != nil {
+				return err
+			}
+			result.add(Case{Name: name, Variant: plainVariant, Samples: samples})
+		}
+	}
+	return nil
+}
+
+// startRelay runs this program as a relay to PostgreSQL. The caller stops it.
+func (s *stage) startRelay(ctx context.Context) (*target, error) {
+	if s.programs[relayKind] == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		if err := s.install(relayKind, self); err != nil {
+			return nil, err
+		}
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	t := s.newTarget(relayKind, port, plainVariant)
+	cmd := exec.Command(s.programs[relayKind], relayCommand, t.endpoint.addr, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.pg.Port)))
+	cmd.Stderr = os.Stderr
+	if t.proc, err = startProcess(cmd, s.credential); err != nil {
+		return nil, err
+	}
+	if err := t.ready(ctx); err != nil {
+		t.stop()
+		return nil, fmt.Errorf("start %s: %w", relayKind, err)
+	}
+	return t, nil
+}
