@@ -78,7 +78,8 @@ type secureConn struct {
 	rest  []byte // the start of a record
 	plain []byte // opened, and not read yet
 	out   []byte // records on their way
-	err   error
+
+	readErr, writeErr error
 }
 
 // ConnectionState implements TLSConn.
@@ -87,12 +88,12 @@ func (c *secureConn) ConnectionState() tls.ConnectionState { return c.state }
 // Read implements net.Conn. After a timeout it can be called again.
 func (c *secureConn) Read(p []byte) (int, error) {
 	for len(c.plain) == 0 {
-		if len(p) == 0 || c.err != nil {
-			return 0, c.err
+		if len(p) == 0 || c.readErr != nil {
+			return 0, c.readErr
 		}
 		if err := c.readRecord(); err != nil {
 			if e, ok := errors.AsType[net.Error](err); !ok || !e.Timeout() {
-				c.err = err
+				c.readErr = err
 			}
 			return 0, err
 		}
@@ -128,27 +129,34 @@ func (c *secureConn) readRecord() error {
 	}
 	plain, err := c.layer.Open(c.plain[:0], c.rest)
 	c.plain, c.rest = plain, c.rest[:0]
-	if reply := c.layer.Reply(); len(reply) > 0 {
-		if _, writeErr := c.conn.Write(reply); err == nil {
-			err = writeErr
-		}
+	if alert := c.layer.SealAlert(nil); len(alert) > 0 {
+		_ = c.send(alert) // why reading ends matters more
 	}
 	return err
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. After an error, a timeout too, nothing more can be
+// written: how much of p has arrived, nobody can tell.
 func (c *secureConn) Write(p []byte) (int, error) {
+	if c.layer.Closed() {
+		return 0, net.ErrClosed
+	}
 	c.out = c.layer.Seal(c.out[:0], p)
-	if _, err := c.conn.Write(c.out); err != nil {
-		return 0, err // how much of p has arrived, nobody can tell
+	if err := c.send(c.out); err != nil {
+		return 0, err
 	}
 	return len(p), nil
 }
 
 // CloseWrite implements TLSConn.
-func (c *secureConn) CloseWrite() error {
-	_, err := c.conn.Write(c.layer.SealClose(nil))
-	return err
+func (c *secureConn) CloseWrite() error { return c.send(c.layer.SealClose(nil)) }
+
+// send writes records, unless one has been cut off already.
+func (c *secureConn) send(records []byte) error {
+	if c.writeErr == nil {
+		_, c.writeErr = c.conn.Write(records)
+	}
+	return c.writeErr
 }
 
 // tls13 is what makes a Stream a TLS 1.3 stream.
@@ -163,7 +171,7 @@ type tls13 struct {
 
 // detach hands the connection over to a Stream.
 func (c *secureConn) detach() *tls13 {
-	s := &tls13{layer: c.layer, version: c.state.Version, suite: c.state.CipherSuite, err: c.err}
+	s := &tls13{layer: c.layer, version: c.state.Version, suite: c.state.CipherSuite, err: c.readErr}
 	if len(c.rest) > 0 {
 		s.rest = c.rest
 	}
@@ -224,9 +232,10 @@ func (c *tls13) open(s *Stream, l *Loop, p []byte, n int, data []byte) int {
 			n += m
 			c.plain = append(c.plain, out[m:]...)
 		}
-		if reply := c.layer.Reply(); len(reply) > 0 {
-			s.send(reply)
-		}
+	}
+	if c.err != nil {
+		data = nil
+		s.send(c.layer.SealAlert(nil))
 	}
 	c.keep(l, data)
 	return n
