@@ -181,6 +181,10 @@ func (c *secureConn) detach() *tls13 {
 	return s
 }
 
+// maxReads is how often the socket is asked during one Read: records that carry
+// little or nothing keep a loop busy for longer than those that fill p.
+const maxReads = 4
+
 // read fills p, as far as there are bytes: whatever makes up a whole record
 // and fits is delivered, since no poller knows of it any more.
 func (c *tls13) read(s *Stream, p []byte) (int, error) {
@@ -189,10 +193,14 @@ func (c *tls13) read(s *Stream, p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	n := copy(p, c.plain)
-	if c.plain = c.plain[n:]; len(c.plain) == 0 {
-		c.plain = nil
+	if c.plain = c.plain[n:]; len(c.plain) > 0 {
+		return n, nil
 	}
-	for n < len(p) && c.err == nil {
+	c.plain = nil
+	for range maxReads {
+		if n == len(p) || c.err != nil {
+			break
+		}
 		// What is read must fit when it is opened, but for one record.
 		buf := l.cipher[:min(len(l.cipher), max(len(p)-n, record.MaxLen))]
 		have := copy(buf, c.rest)
@@ -207,6 +215,12 @@ func (c *tls13) read(s *Stream, p []byte) (int, error) {
 		default:
 			c.err = err
 		}
+	}
+	switch {
+	case len(c.plain) > 0: // the end comes after it
+		return n, nil
+	case n < len(p) && c.err == nil:
+		return n, ErrWouldBlock // the poller knows that the socket has more
 	}
 	return n, c.err
 }
