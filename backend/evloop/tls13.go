@@ -1,6 +1,7 @@
 package evloop
 
 import (
+	"crypto/aes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -18,6 +19,16 @@ type TLSConn interface {
 	ConnectionState() tls.ConnectionState
 }
 
+const (
+	// maxTicket is what fits into one record for certain: records are counted
+	// by their tickets. The certificates of the client, of which it may send
+	// as many as it likes, are in its ticket, twice.
+	maxTicket = record.MaxPlaintext - 1024
+	// uselessTicket is the length of what is sent instead of a longer one: a
+	// random number. A client that comes back with it makes a full handshake.
+	uselessTicket = aes.BlockSize
+)
+
 // ServerTLS prepares a configuration for Transport.Server. The result is to be
 // shared by all connections, for the sake of session tickets; neither it nor c
 // may be changed any more.
@@ -29,10 +40,14 @@ func ServerTLS(c *tls.Config) *tls.Config {
 			return nil, nil
 		}
 		own := c.Clone()
-		own.KeyLogWriter = &t.secrets
+		own.KeyLogWriter = t.secrets
 		own.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 			t.tickets++
-			return shared.EncryptTicket(state, session)
+			ticket, err := shared.EncryptTicket(state, session)
+			if len(ticket) > maxTicket {
+				ticket = ticket[:uselessTicket]
+			}
+			return ticket, err
 		}
 		return own, nil
 	}
@@ -41,13 +56,15 @@ func ServerTLS(c *tls.Config) *tls.Config {
 
 // Server makes the TLS handshake of a server. c is of ServerTLS.
 func (t *Transport) Server(c *tls.Config) (TLSConn, error) {
+	t.secrets = new(record.Secrets)
 	return t.handshake(tls.Server(t, c), true)
 }
 
 // Client makes the TLS handshake of a client.
 func (t *Transport) Client(c *tls.Config) (TLSConn, error) {
+	t.secrets = new(record.Secrets)
 	c = c.Clone()
-	c.KeyLogWriter = &t.secrets
+	c.KeyLogWriter = t.secrets
 	return t.handshake(tls.Client(t, c), false)
 }
 
@@ -55,7 +72,7 @@ func (t *Transport) handshake(conn *tls.Conn, server bool) (TLSConn, error) {
 	t.capped = true
 	err := conn.Handshake()
 	secrets := t.secrets
-	t.secrets = record.Secrets{}
+	t.secrets = nil
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +80,7 @@ func (t *Transport) handshake(conn *tls.Conn, server bool) (TLSConn, error) {
 	if !record.Supported(state) {
 		return conn, nil
 	}
-	layer, err := record.New(state, &secrets, server, t.tickets)
+	layer, err := record.New(state, secrets, server, t.tickets)
 	if err != nil {
 		return nil, err
 	}
