@@ -22,6 +22,10 @@
 //
 // # TLS
 //
+// crypto/tls makes the handshakes. Behind one for TLS 1.3 the package record
+// takes over, during the login (secureConn) and on a loop (tls13); TLS 1.2,
+// ChaCha20 and FIPS 140 mode stay with crypto/tls.
+//
 // crypto/tls takes a net.Error whose Temporary method reports true as "no bytes
 // yet": the record that has arrived in part stays in its buffer and Read can be
 // called again. A failed write on the other hand would corrupt the connection,

@@ -224,18 +224,32 @@ func clientTLS() *tls.Config {
 // side. peerPipe is what the peer's TLS runs over.
 func secure(t testing.TB, ours, peerPipe net.Conn, version uint16) (tr *Transport, conn TLSConn, peer *tls.Conn) {
 	t.Helper()
+	return secureWith(t, ours, peerPipe, serverTLS(version), clientTLS())
+}
+
+func secureWith(t testing.TB, ours, peerPipe net.Conn, server, client *tls.Config) (tr *Transport, conn TLSConn, peer *tls.Conn) {
+	t.Helper()
+	if server.GetConfigForClient == nil {
+		server = ServerTLS(server)
+	}
 	tr = NewTransport(ours)
+	peer = tls.Client(peerPipe, client)
+	return tr, shakeHands(t, ours, peer, func() (TLSConn, error) { return tr.Server(server) }), peer
+}
+
+// shakeHands makes both sides of a handshake.
+func shakeHands(t testing.TB, ours net.Conn, peer *tls.Conn, handshake func() (TLSConn, error)) TLSConn {
+	t.Helper()
 	if err := ours.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	peer = tls.Client(peerPipe, clientTLS())
 	done := make(chan error, 1)
 	go func() { done <- peer.Handshake() }()
-	conn, err := tr.Server(ServerTLS(serverTLS(version)))
+	conn, err := handshake()
 	if err := errors.Join(err, <-done); err != nil {
 		t.Fatal(err)
 	}
-	return tr, conn, peer
+	return conn
 }
 
 // detachedTLS returns a TLS stream, which is the server's side, and its peer.

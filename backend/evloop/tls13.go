@@ -1,6 +1,7 @@
 package evloop
 
 import (
+	"crypto/aes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -19,6 +20,16 @@ type TLSConn interface {
 	ConnectionState() tls.ConnectionState
 }
 
+const (
+	// maxTicket is what fits into one record for certain: records are counted
+	// by their tickets. The certificates of the client, of which it may send
+	// as many as it likes, are in its ticket, twice.
+	maxTicket = record.MaxPlaintext - 1024
+	// uselessTicket is the length of what is sent instead of a longer one: a
+	// random number. A client that comes back with it makes a full handshake.
+	uselessTicket = aes.BlockSize
+)
+
 // ServerTLS prepares a configuration for Transport.Server. The result is to be
 // shared by all connections, for the sake of session tickets; neither it nor c
 // may be changed any more.
@@ -30,10 +41,14 @@ func ServerTLS(c *tls.Config) *tls.Config {
 			return nil, nil
 		}
 		own := c.Clone()
-		own.KeyLogWriter = &t.secrets
+		own.KeyLogWriter = t.secrets
 		own.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 			t.tickets++
-			return shared.EncryptTicket(state, session)
+			ticket, err := shared.EncryptTicket(state, session)
+			if len(ticket) > maxTicket {
+				ticket = ticket[:uselessTicket]
+			}
+			return ticket, err
 		}
 		return own, nil
 	}
@@ -42,13 +57,15 @@ func ServerTLS(c *tls.Config) *tls.Config {
 
 // Server makes the TLS handshake of a server. c is of ServerTLS.
 func (t *Transport) Server(c *tls.Config) (TLSConn, error) {
+	t.secrets = new(record.Secrets)
 	return t.handshake(tls.Server(t, c), true)
 }
 
 // Client makes the TLS handshake of a client.
 func (t *Transport) Client(c *tls.Config) (TLSConn, error) {
+	t.secrets = new(record.Secrets)
 	c = c.Clone()
-	c.KeyLogWriter = &t.secrets
+	c.KeyLogWriter = t.secrets
 	return t.handshake(tls.Client(t, c), false)
 }
 
@@ -56,7 +73,7 @@ func (t *Transport) handshake(conn *tls.Conn, server bool) (TLSConn, error) {
 	t.capped = true
 	err := conn.Handshake()
 	secrets := t.secrets
-	t.secrets = record.Secrets{}
+	t.secrets = nil
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +81,7 @@ func (t *Transport) handshake(conn *tls.Conn, server bool) (TLSConn, error) {
 	if !record.Supported(state) {
 		return conn, nil
 	}
-	layer, err := record.New(state, &secrets, server, t.tickets)
+	layer, err := record.New(state, secrets, server, t.tickets)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +97,8 @@ type secureConn struct {
 	plain []byte // opened, and not read yet: the end of buf
 	buf   []byte
 	out   []byte // records on their way
-	err   error
+
+	readErr, writeErr error
 }
 
 // ConnectionState implements TLSConn.
@@ -89,12 +107,12 @@ func (c *secureConn) ConnectionState() tls.ConnectionState { return c.state }
 // Read implements net.Conn. After a timeout it can be called again.
 func (c *secureConn) Read(p []byte) (int, error) {
 	for len(c.plain) == 0 {
-		if len(p) == 0 || c.err != nil {
-			return 0, c.err
+		if len(p) == 0 || c.readErr != nil {
+			return 0, c.readErr
 		}
 		if err := c.readRecord(); err != nil {
 			if e, ok := errors.AsType[net.Error](err); !ok || !e.Timeout() {
-				c.err = err
+				c.readErr = err
 			}
 			return 0, err
 		}
@@ -128,27 +146,34 @@ func (c *secureConn) readRecord() error {
 	c.buf = slices.Grow(c.buf[:0], record.Room(len(c.rest)))
 	plain, err := c.layer.Open(c.buf, c.rest)
 	c.plain, c.rest = plain, c.rest[:0]
-	if reply := c.layer.Reply(); len(reply) > 0 {
-		if _, writeErr := c.conn.Write(reply); err == nil {
-			err = writeErr
-		}
+	if alert := c.layer.SealAlert(nil); len(alert) > 0 {
+		_ = c.send(alert) // why reading ends matters more
 	}
 	return err
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. After an error, a timeout too, nothing more can be
+// written: how much of p has arrived, nobody can tell.
 func (c *secureConn) Write(p []byte) (int, error) {
+	if c.layer.Closed() {
+		return 0, net.ErrClosed
+	}
 	c.out = c.layer.Seal(c.out[:0], p)
-	if _, err := c.conn.Write(c.out); err != nil {
-		return 0, err // how much of p has arrived, nobody can tell
+	if err := c.send(c.out); err != nil {
+		return 0, err
 	}
 	return len(p), nil
 }
 
 // CloseWrite implements TLSConn.
-func (c *secureConn) CloseWrite() error {
-	_, err := c.conn.Write(c.layer.SealClose(nil))
-	return err
+func (c *secureConn) CloseWrite() error { return c.send(c.layer.SealClose(nil)) }
+
+// send writes records, unless one has been cut off already.
+func (c *secureConn) send(records []byte) error {
+	if c.writeErr == nil {
+		_, c.writeErr = c.conn.Write(records)
+	}
+	return c.writeErr
 }
 
 // tls13 is what makes a Stream a TLS 1.3 stream.
@@ -163,7 +188,7 @@ type tls13 struct {
 
 // detach hands the connection over to a Stream.
 func (c *secureConn) detach() *tls13 {
-	s := &tls13{layer: c.layer, version: c.state.Version, suite: c.state.CipherSuite, err: c.err}
+	s := &tls13{layer: c.layer, version: c.state.Version, suite: c.state.CipherSuite, err: c.readErr}
 	if len(c.rest) > 0 {
 		s.rest = c.rest
 	}
@@ -173,6 +198,10 @@ func (c *secureConn) detach() *tls13 {
 	return s
 }
 
+// maxReads is how often the socket is asked during one Read: records that carry
+// little or nothing keep a loop busy for longer than those that fill p.
+const maxReads = 4
+
 // read fills p, as far as there are bytes: whatever makes up a whole record
 // and fits is delivered, since no poller knows of it any more.
 func (c *tls13) read(s *Stream, p []byte) (int, error) {
@@ -181,10 +210,14 @@ func (c *tls13) read(s *Stream, p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	n := copy(p, c.plain)
-	if c.plain = c.plain[n:]; len(c.plain) == 0 {
-		c.plain = nil
+	if c.plain = c.plain[n:]; len(c.plain) > 0 {
+		return n, nil
 	}
-	for n < len(p) && c.err == nil {
+	c.plain = nil
+	for range maxReads {
+		if n == len(p) || c.err != nil {
+			break
+		}
 		// What is read must fit when it is opened, but for one record.
 		buf := l.cipher[:min(len(l.cipher), max(len(p)-n, record.MaxLen))]
 		have := copy(buf, c.rest)
@@ -199,6 +232,12 @@ func (c *tls13) read(s *Stream, p []byte) (int, error) {
 		default:
 			c.err = err
 		}
+	}
+	switch {
+	case len(c.plain) > 0: // the end comes after it
+		return n, nil
+	case n < len(p) && c.err == nil:
+		return n, ErrWouldBlock // the poller knows that the socket has more
 	}
 	return n, c.err
 }
@@ -224,9 +263,10 @@ func (c *tls13) open(s *Stream, l *Loop, p []byte, n int, data []byte) int {
 			n += m
 			c.plain = append(c.plain, out[m:]...)
 		}
-		if reply := c.layer.Reply(); len(reply) > 0 {
-			s.send(reply)
-		}
+	}
+	if c.err != nil {
+		data = nil
+		s.send(c.layer.SealAlert(nil))
 	}
 	c.rest = l.keep(c.rest, data)
 	return n

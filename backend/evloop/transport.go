@@ -26,12 +26,12 @@ type Transport struct {
 	BeforeRead, AfterRead func()
 
 	// Of TLS.
-	secrets record.Secrets
-	tickets int     // session tickets sent
-	capped  bool    // a Read does not go beyond the header or the body of the present record
-	header  [5]byte // RFC 8446 section 5.1
-	have    int     // bytes of header handed out; 0 outside of one
-	left    int     // bytes of the body still to come
+	secrets *record.Secrets // during the handshake; a pointer, which prints as such
+	tickets int             // session tickets sent
+	capped  bool            // a Read does not go beyond the header or the body of the present record
+	header  [5]byte         // RFC 8446 section 5.1
+	have    int             // bytes of header handed out; 0 outside of one
+	left    int             // bytes of the body still to come
 
 	stream *Stream // set by Detach
 }
@@ -165,7 +165,7 @@ func (t *Transport) Detach(conn TLSConn) (*Stream, error) {
 	switch c := conn.(type) {
 	case *secureConn:
 		s.tls13 = c.detach()
-		s.again = len(s.tls13.plain) > 0
+		s.again = len(s.tls13.plain) > 0 || s.tls13.err != nil
 	case *tls.Conn:
 		s.tls = c
 		t.stream = s

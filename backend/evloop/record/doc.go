@@ -7,5 +7,11 @@
 // and owns no memory of a connection but its keys. The cryptography is that of
 // the standard library.
 //
+// What the peer can make us do is bounded: no more records may carry nothing
+// than carry something, but for a few; a KeyUpdate is answered with the next
+// bytes of the application, once for all that were asked for; session tickets
+// are thrown away. A change_cipher_spec is an error here, as it cannot come
+// behind the peer's Finished.
+//
 // It moves bytes between the buffers of its caller, and knows no socket.
 package record

@@ -15,20 +15,27 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 )
 
 // Secrets takes the traffic secrets of one connection from its handshake, as
 // the KeyLogWriter of its tls.Config. The zero value is ready.
 type Secrets struct {
-	client, server []byte
+	client, server *secret
+	n              int // length of each
 }
+
+// secret is a traffic secret: as many bytes as the hash of the suite has. It is
+// held by a pointer: where fmt does not call Format, which is inside of a struct
+// that is printed, it prints an address.
+type secret [sha512.Size384]byte
 
 // Write implements io.Writer for a line in the format of SSLKEYLOGFILE (RFC
 // 9850): a label, the client's random and a secret, in hexadecimal.
 func (s *Secrets) Write(line []byte) (int, error) {
 	label, rest, _ := bytes.Cut(line, []byte(" "))
-	_, secret, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
-	var into *[]byte
+	_, digits, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
+	var into **secret
 	switch string(label) {
 	case "CLIENT_TRAFFIC_SECRET_0":
 		into = &s.client
@@ -37,19 +44,19 @@ func (s *Secrets) Write(line []byte) (int, error) {
 	default:
 		return len(line), nil
 	}
-	b := make([]byte, hex.DecodedLen(len(secret)))
-	if _, err := hex.Decode(b, secret); err != nil {
+	b := new(secret)
+	if s.n = hex.DecodedLen(len(digits)); s.n > len(b) {
+		return 0, errors.New("traffic secret is too long")
+	}
+	if _, err := hex.Decode(b[:], digits); err != nil {
 		return 0, errors.New("traffic secret is not in hexadecimal") // and not the secret itself
 	}
 	*into = b
 	return len(line), nil
 }
 
-// String keeps secrets out of logs.
-func (s *Secrets) String() string { return "[redacted]" }
-
-// GoString keeps secrets out of logs.
-func (s *Secrets) GoString() string { return s.String() }
+// Format keeps secrets out of logs.
+func (s *Secrets) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[redacted]") }
 
 // suite is a cipher suite of TLS 1.3.
 type suite struct {
@@ -63,12 +70,17 @@ type suite struct {
 func suiteByID(id uint16) *suite {
 	switch id {
 	case tls.TLS_AES_128_GCM_SHA256:
-		return &suite{crypto.SHA256, sha256.New, 16}
+		return &aes128
 	case tls.TLS_AES_256_GCM_SHA384:
-		return &suite{crypto.SHA384, sha512.New384, 32}
+		return &aes256
 	}
 	return nil
 }
+
+var (
+	aes128 = suite{crypto.SHA256, sha256.New, 16}
+	aes256 = suite{crypto.SHA384, sha512.New384, 32}
+)
 
 // Supported reports whether a connection can go on with this package: TLS 1.3
 // with AES. In FIPS 140 mode it cannot: there a nonce must come from inside of
@@ -80,19 +92,19 @@ func Supported(c tls.ConnectionState) bool {
 // half is one direction.
 type half struct {
 	aead   cipher.AEAD
-	secret []byte
+	secret *secret
 	seq    uint64
 	iv     [12]byte
 	nonce  [12]byte // scratch
 }
 
 // rekey makes the keys of a traffic secret (RFC 8446 section 7.3).
-func (h *half) rekey(s *suite, secret []byte) error {
-	key, err := expandLabel(s, secret, "key", s.keyLen)
+func (h *half) rekey(s *suite, from *secret) error {
+	key, err := expandLabel(s, from, "key", s.keyLen)
 	if err != nil {
 		return err
 	}
-	iv, err := expandLabel(s, secret, "iv", len(h.iv))
+	iv, err := expandLabel(s, from, "iv", len(h.iv))
 	if err != nil {
 		return err
 	}
@@ -103,7 +115,7 @@ func (h *half) rekey(s *suite, secret []byte) error {
 	if h.aead, err = cipher.NewGCM(block); err != nil {
 		return err
 	}
-	h.secret, h.seq = secret, 0
+	h.secret, h.seq = from, 0
 	copy(h.iv[:], iv)
 	return nil
 }
@@ -114,7 +126,9 @@ func (h *half) update(s *suite) error {
 	if err != nil {
 		return err
 	}
-	return h.rekey(s, next)
+	to := new(secret)
+	copy(to[:], next)
+	return h.rekey(s, to)
 }
 
 // next returns the nonce of the next record (RFC 8446 section 5.3).
@@ -127,13 +141,13 @@ func (h *half) next() []byte {
 }
 
 // expandLabel is HKDF-Expand-Label with an empty context (RFC 8446 section 7.1).
-func expandLabel(s *suite, secret []byte, label string, n int) ([]byte, error) {
+func expandLabel(s *suite, from *secret, label string, n int) ([]byte, error) {
 	info := binary.BigEndian.AppendUint16(nil, uint16(n))
 	info = append(info, byte(len("tls13 ")+len(label)))
 	info = append(info, "tls13 "...)
 	info = append(info, label...)
 	info = append(info, 0)
-	key, err := hkdf.Expand(s.new, secret, string(info), n)
+	key, err := hkdf.Expand(s.new, from[:s.hash.Size()], string(info), n)
 	if err != nil {
 		return nil, fmt.Errorf("traffic key: %w", err)
 	}
