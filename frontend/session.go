@@ -3,9 +3,10 @@ package frontend
 import (
 	"errors"
 	"io"
-	"net"
+	"net/netip"
 	"strconv"
 	"time"
+	"unique"
 
 	"go.uber.org/zap"
 
@@ -28,8 +29,8 @@ type session struct {
 	log      *zap.Logger
 	database string
 	user     string
-	addr     net.Addr
-	local    net.Addr
+	addr     netip.AddrPort                // not valid: a unix socket
+	local    unique.Handle[netip.AddrPort] // clients share the few that there are
 	since    time.Time
 	key      cancelKey
 	place    int    // in worker.list; owned by the worker
@@ -442,6 +443,7 @@ func (s *session) depart(why string) {
 	s.unnamed = unnamedStatement{}
 	s.w.sessions.keys.remove(s.key)
 	s.pool.RemoveClient()
+	s.w.sessions.count.Add(-1)
 	s.release()
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"go.uber.org/zap"
 
@@ -102,15 +103,15 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		stats:    p.Stats(w.loop),
 		database: p.Database,
 		user:     l.User,
-		addr:     l.Addr,
-		local:    l.LocalAddr,
+		addr:     addrPortOf(l.Addr),
+		local:    unique.Make(addrPortOf(l.LocalAddr)),
 		since:    l.Since,
 		readyAt:  time.Now(),
 		release:  l.Release,
 		vars:     vars,
 		mode:     p.Mode(),
 	}
-	s.log = c.log.Named(clientLabel(s.id, s.database, s.user, s.addr))
+	s.log = c.log.Named(clientLabel(s.id, s.database, s.user, l.Addr))
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
 	s.waiter = pool.Waiter{Loop: w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
 	s.key = c.keys.add(keyOwner{session: s}, secretLength(l))
@@ -125,15 +126,11 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	}
 	p.AddClient()
 	c.count.Add(1)
-	s.release = func() {
-		c.count.Add(-1)
-		l.Release()
-	}
 	if !w.loop.Post(adopt, s) {
 		s.stream.Close()
 		c.keys.remove(s.key)
 		p.RemoveClient()
-		s.release()
+		c.count.Add(-1)
 		return errors.New("shutting down")
 	}
 	return nil
@@ -198,7 +195,7 @@ func (c *Sessions) Snapshot() []ClientInfo {
 					continue
 				}
 				i := ClientInfo{
-					ID: s.id, Database: s.database, User: s.user, State: "idle", Addr: s.addr, LocalAddr: s.local,
+					ID: s.id, Database: s.database, User: s.user, State: "idle", Addr: netAddrOf(s.addr), LocalAddr: netAddrOf(s.local.Value()),
 					ConnectedAt: s.since, RequestAt: s.requestAt, Prepared: len(s.statement),
 				}
 				if s.requestAt.IsZero() {
