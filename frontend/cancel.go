@@ -99,12 +99,12 @@ func (c *Sessions) Cancel(pid uint32, secret []byte) {
 func (s *session) cancel(done func()) {
 	switch {
 	case s.state == sessionOpen && s.srv != nil && s.srv.TxStatus() == 0:
-		s.log.Debug("cancel request")
+		s.log().Debug("cancel request")
 		s.lease.Cancel(done)
 		return
 	case s.state == sessionWaiting && s.pool.Leave(&s.waiter):
 		// Its request has reached no server: it is answered here.
-		s.log.Debug("cancel request while waiting")
+		s.log().Debug("cancel request while waiting")
 		s.state, s.skip = sessionOpen, skipFirst
 		s.proceed()
 	}

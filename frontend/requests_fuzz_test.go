@@ -99,7 +99,7 @@ func request(t *testing.T, data []byte, n int) ([]byte, sessionState) {
 		t.Fatal(err)
 	}
 	s := &session{
-		w: c.workers[0], pool: p, stats: p.Stats(loop), log: zap.NewNop(), release: func() {},
+		w: c.workers[0], pool: p, stats: p.Stats(loop), release: func() {},
 		mode: config.PoolModeTransaction, tracking: true, vars: make(backend.Vars, 5),
 	}
 	s.limits = s.w.limitsOf(s)

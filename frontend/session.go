@@ -26,7 +26,6 @@ type session struct {
 	stream   *evloop.Stream
 	pool     *pool.Pool
 	stats    *pool.Stats
-	log      *zap.Logger
 	database string
 	user     string
 	addr     netip.AddrPort                // not valid: a unix socket
@@ -80,6 +79,12 @@ const (
 type limits struct {
 	query, queryWait, queryNotify, transaction, idleTransaction, idle time.Duration
 	maxPacket                                                         int
+}
+
+// log returns a logger with the client's label. It is made when there is
+// something to say: most clients never have a line of their own.
+func (s *session) log() *zap.Logger {
+	return s.w.sessions.log.Named(clientLabel(s.id, s.database, s.user, netAddrOf(s.addr)))
 }
 
 // sessionLinger is how long a client that was sent an error has to read it.
@@ -410,7 +415,7 @@ func (s *session) sendAway(err error, midReply bool) {
 	if !midReply {
 		s.stream.Write(e.Append(nil))
 	}
-	s.w.sessions.logPoolerError(s.log, e, err)
+	s.logPoolerError(e, err)
 	s.depart(e.Message)
 	s.state = sessionLingering
 	s.readyAt = s.w.loop.Now()
@@ -425,7 +430,7 @@ func (s *session) sendAway(err error, midReply bool) {
 // depart gives back everything but the client's connection.
 func (s *session) depart(why string) {
 	if s.w.sessions.config().LogDisconnections {
-		s.log.Info("closing because: " + why + " (age=" + strconv.Itoa(int(s.w.loop.Now().Sub(s.since).Seconds())) + "s)")
+		s.log().Info("closing because: " + why + " (age=" + strconv.Itoa(int(s.w.loop.Now().Sub(s.since).Seconds())) + "s)")
 	}
 	if s.state == sessionWaiting {
 		s.pool.Leave(&s.waiter) // if it is too late, granted releases the lease

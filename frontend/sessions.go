@@ -111,7 +111,6 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		vars:     vars,
 		mode:     p.Mode(),
 	}
-	s.log = c.log.Named(clientLabel(s.id, s.database, s.user, l.Addr))
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
 	s.waiter = pool.Waiter{Loop: w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
 	s.key = c.keys.add(keyOwner{session: s}, secretLength(l))
