@@ -31,7 +31,7 @@ type session struct {
 	addr     netip.AddrPort                // not valid: a unix socket
 	local    unique.Handle[netip.AddrPort] // clients share the few that there are
 	since    time.Time
-	key      cancelKey
+	pid      uint32 // what the client shows to cancel; see cancelKeys
 	place    int    // in worker.list; owned by the worker
 	release  func() // gives back the client's place (max_client_conn)
 
@@ -50,6 +50,7 @@ type session struct {
 	left     int  // bytes of the message being carried that are still to come
 	leftDrop bool // … and whether they go nowhere
 
+	secretLen uint8 // of the cancel key
 	mode      config.PoolMode
 	tracking  bool // statement names are managed
 	statement map[string]*preparedName
@@ -446,7 +447,7 @@ func (s *session) depart(why string) {
 	}
 	s.statement = nil
 	s.unnamed = unnamedStatement{}
-	s.w.sessions.keys.remove(s.key)
+	s.w.sessions.keys.remove(s.pid)
 	s.pool.RemoveClient()
 	s.w.sessions.count.Add(-1)
 	s.release()

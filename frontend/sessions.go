@@ -63,7 +63,7 @@ func NewSweeps(n int) (sweeps []func(time.Time) bool, bind func(*Sessions)) {
 // NewSessions returns an empty set.
 func NewSessions(o SessionsOptions) *Sessions {
 	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log}
-	c.keys.byPID = make(map[uint32]keyOwner)
+	c.keys.init()
 	for _, l := range o.Loops {
 		w := &worker{sessions: c, loop: l}
 		w.giveBack = w.returnLease
@@ -110,24 +110,26 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		release:  l.Release,
 		vars:     vars,
 		mode:     p.Mode(),
+
+		secretLen: uint8(secretLength(l)),
 	}
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
 	s.waiter = pool.Waiter{Loop: w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
-	s.key = c.keys.add(keyOwner{session: s}, secretLength(l))
+	s.pid = c.keys.add(s)
 
-	if err := l.Write(greeting(welcome, tracked, vars, s.key)); err != nil {
-		c.keys.remove(s.key)
+	if err := l.Write(greeting(welcome, tracked, vars, s.pid, c.keys.secretOf(s.pid, s))); err != nil {
+		c.keys.remove(s.pid)
 		return err
 	}
 	if s.stream, err = l.Transport.Detach(l.TLS); err != nil {
-		c.keys.remove(s.key)
+		c.keys.remove(s.pid)
 		return err
 	}
 	p.AddClient()
 	c.count.Add(1)
 	if !w.loop.Post(adopt, s) {
 		s.stream.Close()
-		c.keys.remove(s.key)
+		c.keys.remove(s.pid)
 		p.RemoveClient()
 		c.count.Add(-1)
 		return errors.New("shutting down")
@@ -147,7 +149,7 @@ func (s *session) sharing() bool { return s.mode != config.PoolModeSession }
 
 // greeting is what ends a login: AuthenticationOk, the parameters, the key and
 // ReadyForQuery.
-func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars, key cancelKey) []byte {
+func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars, pid uint32, secret []byte) []byte {
 	b := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
 	for _, p := range welcome.Params {
 		if tracked.Index(p.Name) < 0 {
@@ -161,8 +163,8 @@ func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars
 	}
 	start := len(b)
 	b = append(b, wire.BackendKeyData, 0, 0, 0, 0)
-	b = binary.BigEndian.AppendUint32(b, key.pid)
-	b = append(b, key.secret...)
+	b = binary.BigEndian.AppendUint32(b, pid)
+	b = append(b, secret...)
 	wire.PutLen(b[start:], len(b)-start)
 	return append(b, wire.MsgReadyIdle...)
 }
