@@ -99,10 +99,10 @@ func request(t *testing.T, data []byte, n int) ([]byte, sessionState) {
 		t.Fatal(err)
 	}
 	s := &session{
-		w: c.workers[0], pool: p, stats: p.Stats(loop), release: func() {},
+		group: c.groups.join(c.workers[0], p, "u"), release: func() {},
 		mode: config.PoolModeTransaction, tracking: true, vars: make(backend.Vars, 5),
 	}
-	s.limits = s.w.limitsOf(s)
+	s.configure(cfg)
 	client, clientEnd := pair(t)
 	defer clientEnd.Close()
 	if s.stream, err = client.Detach(nil); err != nil {

@@ -21,21 +21,15 @@ import (
 // from beginning to end, and owned by it.
 type session struct {
 	// Static after construction.
-	id       uint64
-	w        *worker
-	stream   *evloop.Stream
-	pool     *pool.Pool
-	stats    *pool.Stats
-	database string
-	user     string
-	addr     netip.AddrPort                // not valid: a unix socket
-	local    unique.Handle[netip.AddrPort] // clients share the few that there are
-	since    time.Time
-	pid      uint32 // what the client shows to cancel; see cancelKeys
-	place    int    // in worker.list; owned by the worker
-	release  func() // gives back the client's place (max_client_conn)
-
-	limits limits // of the present configuration; replaced by the worker
+	id uint64
+	*group
+	stream  *evloop.Stream
+	addr    netip.AddrPort                // not valid: a unix socket
+	local   unique.Handle[netip.AddrPort] // clients share the few that there are
+	since   time.Time
+	pid     uint32 // what the client shows to cancel; see cancelKeys
+	place   int    // in worker.list; owned by the worker
+	release func() // gives back the client's place (max_client_conn)
 
 	in     evloop.Inbox
 	waiter pool.Waiter
@@ -75,12 +69,6 @@ const (
 	sessionLingering                     // it was sent an error and is given time to read it
 	sessionClosed
 )
-
-// limits are the timeouts that apply to one client, zero for none.
-type limits struct {
-	query, queryWait, queryNotify, transaction, idleTransaction, idle time.Duration
-	maxPacket                                                         int
-}
 
 // log returns a logger with the client's label. It is made when there is
 // something to say: most clients never have a line of their own.
@@ -447,9 +435,7 @@ func (s *session) depart(why string) {
 	}
 	s.statement = nil
 	s.unnamed = unnamedStatement{}
-	s.w.sessions.keys.remove(s.pid)
-	s.pool.RemoveClient()
-	s.w.sessions.count.Add(-1)
+	s.w.sessions.leave(s)
 	s.release()
 }
 

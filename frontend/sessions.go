@@ -36,6 +36,7 @@ type Sessions struct {
 	log     *zap.Logger
 	workers []*worker
 	keys    cancelKeys
+	groups  groups
 
 	turn    atomic.Uint32
 	count   atomic.Int64
@@ -64,6 +65,7 @@ func NewSweeps(n int) (sweeps []func(time.Time) bool, bind func(*Sessions)) {
 func NewSessions(o SessionsOptions) *Sessions {
 	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log}
 	c.keys.init()
+	c.groups.byKey = make(map[groupKey]*group)
 	for _, l := range o.Loops {
 		w := &worker{sessions: c, loop: l}
 		w.giveBack = w.returnLease
@@ -95,46 +97,49 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		vars.Set(tracked, param.Name, param.Value)
 	}
 
-	w := c.workers[int(c.turn.Add(1))%len(c.workers)]
 	s := &session{
-		id:       l.ID,
-		w:        w,
-		pool:     p,
-		stats:    p.Stats(w.loop),
-		database: p.Database,
-		user:     l.User,
-		addr:     addrPortOf(l.Addr),
-		local:    unique.Make(addrPortOf(l.LocalAddr)),
-		since:    l.Since,
-		readyAt:  time.Now(),
-		release:  l.Release,
-		vars:     vars,
-		mode:     p.Mode(),
-
+		id:        l.ID,
+		addr:      addrPortOf(l.Addr),
+		local:     unique.Make(addrPortOf(l.LocalAddr)),
+		since:     l.Since,
+		readyAt:   time.Now(),
+		release:   l.Release,
+		vars:      vars,
+		mode:      p.Mode(),
 		secretLen: uint8(secretLength(l)),
 	}
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
-	s.waiter = pool.Waiter{Loop: w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
-	s.pid = c.keys.add(s)
+	c.enter(s, p, l.User)
+	s.waiter = pool.Waiter{Loop: s.w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
+	err = l.Write(greeting(welcome, tracked, vars, s.pid, c.keys.secretOf(s.pid, s)))
+	if err == nil {
+		s.stream, err = l.Transport.Detach(l.TLS)
+	}
+	if err == nil && !s.w.loop.Post(adopt, s) {
+		s.stream.Close()
+		err = errors.New("shutting down")
+	}
+	if err != nil {
+		c.leave(s)
+	}
+	return err
+}
 
-	if err := l.Write(greeting(welcome, tracked, vars, s.pid, c.keys.secretOf(s.pid, s))); err != nil {
-		c.keys.remove(s.pid)
-		return err
-	}
-	if s.stream, err = l.Transport.Detach(l.TLS); err != nil {
-		c.keys.remove(s.pid)
-		return err
-	}
+// enter makes a client known.
+func (c *Sessions) enter(s *session, p *pool.Pool, user string) {
+	w := c.workers[int(c.turn.Add(1))%len(c.workers)]
+	s.group = c.groups.join(w, p, user)
+	s.pid = c.keys.add(s)
 	p.AddClient()
 	c.count.Add(1)
-	if !w.loop.Post(adopt, s) {
-		s.stream.Close()
-		c.keys.remove(s.pid)
-		p.RemoveClient()
-		c.count.Add(-1)
-		return errors.New("shutting down")
-	}
-	return nil
+}
+
+// leave undoes enter.
+func (c *Sessions) leave(s *session) {
+	c.keys.remove(s.pid)
+	c.groups.leave(s.group)
+	s.pool.RemoveClient()
+	c.count.Add(-1)
 }
 
 // adopt runs on the session's loop.

@@ -29,7 +29,7 @@ type worker struct {
 func (w *worker) add(s *session) {
 	s.place = len(w.list)
 	w.list = append(w.list, s)
-	s.limits = w.limitsOf(s)
+	s.configure(w.config())
 	if s.limits.idle > 0 {
 		w.idleLimited = true
 		w.loop.Arm()
@@ -47,31 +47,14 @@ func (w *worker) remove(s *session) {
 	w.list = w.list[:len(w.list)-1]
 }
 
-func (w *worker) limitsOf(s *session) limits {
-	c := w.config()
-	l := limits{
-		query:           c.QueryTimeoutFor(s.user),
-		queryNotify:     c.QueryWaitNotify,
-		transaction:     c.TransactionTimeoutFor(s.user),
-		idleTransaction: c.IdleTransactionTimeoutFor(s.user),
-		idle:            c.ClientIdleTimeoutFor(s.user),
-		queryWait:       c.QueryWaitTimeout,
-		maxPacket:       c.MaxPacketSize,
-	}
-	if db := c.Databases[s.database]; db != nil {
-		l.queryWait = c.QueryWaitTimeoutFor(db, s.user)
-	}
-	return l
-}
-
 // config returns the present configuration, and sees to it that the sessions
-// have the limits of it.
+// have its limits.
 func (w *worker) config() *config.Config {
 	if c := w.sessions.config(); c != w.cfg {
 		w.cfg = c
 		w.idleLimited = false
 		for _, s := range w.list {
-			s.limits = w.limitsOf(s)
+			s.configure(c)
 			w.idleLimited = w.idleLimited || s.limits.idle > 0
 		}
 	}
