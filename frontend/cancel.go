@@ -119,7 +119,7 @@ func (s *session) cancel(done func()) {
 		s.log().Debug("cancel request")
 		s.lease.Cancel(done)
 		return
-	case s.state == sessionWaiting && s.pool.Leave(&s.waiter):
+	case s.state == sessionWaiting && s.leaveQueue():
 		// Its request has reached no server: it is answered here.
 		s.log().Debug("cancel request while waiting")
 		s.state, s.skip = sessionOpen, skipFirst

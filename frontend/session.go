@@ -31,10 +31,10 @@ type session struct {
 	place   int    // in worker.list; owned by the worker
 	release func() // gives back the client's place (max_client_conn)
 
-	in     evloop.Inbox
-	waiter pool.Waiter
-	vars   backend.Vars // what the client believes of the tracked parameters
-	varKey string       // vars.Key, "" while it is not needed
+	in      evloop.Inbox
+	waiting *waiting     // nil: the client is in no queue
+	vars    backend.Vars // what the client believes of the tracked parameters
+	varKey  string       // vars.Key, "" while it is not needed
 
 	lease *pool.Lease     // nil: the client has no server
 	srv   *backend.Server // lease.Server
@@ -216,7 +216,7 @@ func (s *session) need() bool {
 		return true
 	}
 	s.requestAt = s.w.loop.Now()
-	l, err := s.pool.Acquire(&s.waiter)
+	l, err := s.acquire()
 	switch {
 	case err != nil:
 		s.refused(err)
@@ -422,7 +422,7 @@ func (s *session) depart(why string) {
 		s.log().Info("closing because: " + why + " (age=" + strconv.Itoa(int(s.w.loop.Now().Sub(s.since).Seconds())) + "s)")
 	}
 	if s.state == sessionWaiting {
-		s.pool.Leave(&s.waiter) // if it is too late, granted releases the lease
+		s.leaveQueue() // if it is too late, granted releases the lease
 	}
 	s.state = sessionClosed
 	if s.lease != nil {

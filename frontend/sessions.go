@@ -110,7 +110,6 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	}
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
 	c.enter(s, p, l.User)
-	s.waiter = pool.Waiter{Loop: s.w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
 	err = l.Write(greeting(welcome, tracked, vars, s.pid, c.keys.secretOf(s.pid, s)))
 	if err == nil {
 		s.stream, err = l.Transport.Detach(l.TLS)

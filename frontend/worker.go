@@ -17,6 +17,7 @@ type worker struct {
 
 	list     []*session // all of them; session.place is the index
 	giveBack func(any)  // returnLease
+	places   []*waiting // that no session has
 	toServer evloop.Gather
 	toClient evloop.Gather
 
