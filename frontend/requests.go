@@ -211,7 +211,7 @@ func (s *session) parse(n int, m []byte) int {
 		s.srv.ParseAgain(&s.w.toServer, old.stmt)
 		return n
 	}
-	stmt, valid := s.w.sessions.pools.Statements().Acquire(s.varsKey(), tail, s.pool)
+	stmt, valid := s.w.sessions.pools.Statements().Acquire(s.believes.key, tail, s.pool)
 	// A statement that a server of the pool has accepted before will do. Not to
 	// wait for a server now is more than a saving: a program may wait for this
 	// answer before it ends the transactions for which others hold theirs.

@@ -100,7 +100,7 @@ func request(t *testing.T, data []byte, n int) ([]byte, sessionState) {
 	}
 	s := &session{
 		group: c.groups.join(c.workers[0], p, "u"), release: func() {},
-		mode: config.PoolModeTransaction, tracking: true, vars: make(backend.Vars, 5),
+		mode: config.PoolModeTransaction, tracking: true, believes: c.varSets.of(make(backend.Vars, 5)),
 	}
 	s.configure(cfg)
 	client, clientEnd := pair(t)

@@ -31,10 +31,9 @@ type session struct {
 	place   int    // in worker.list; owned by the worker
 	release func() // gives back the client's place (max_client_conn)
 
-	in      evloop.Inbox
-	waiting *waiting     // nil: the client is in no queue
-	vars    backend.Vars // what the client believes of the tracked parameters
-	varKey  string       // vars.Key, "" while it is not needed
+	in       evloop.Inbox
+	waiting  *waiting // nil: the client is in no queue
+	believes *varSet  // of the tracked parameters
 
 	lease *pool.Lease     // nil: the client has no server
 	srv   *backend.Server // lease.Server
@@ -239,9 +238,9 @@ func (s *session) lend(l *pool.Lease) bool {
 	s.stats.WaitTime += now.Sub(s.requestAt)
 	s.requestAt, s.xactAt, s.readyAt = now, now, now
 	s.w.loop.Arm()
-	if s.srv.Vars.Differ(s.vars) {
+	if s.srv.Vars.Differ(s.believes.vars) {
 		s.state = sessionSyncing
-		s.srv.SetVars(s.vars)
+		s.srv.SetVars(s.believes.vars)
 		return false
 	}
 	return true
@@ -339,18 +338,9 @@ func synced(arg any) {
 
 // learn takes over the tracked parameters that the server has reported.
 func (s *session) learn() {
-	if s.vars.Learn(s.srv.Vars) {
-		s.varKey = ""
+	if vars, news := s.believes.vars.Learn(s.srv.Vars); news {
+		s.believes = s.w.sessions.varSets.of(vars)
 	}
-}
-
-// varsKey returns what makes this client's statements differ from those of
-// clients with other parameters.
-func (s *session) varsKey() string {
-	if s.varKey == "" {
-		s.varKey = s.vars.Key()
-	}
-	return s.varKey
 }
 
 // giveBack returns a clean server to the pool.

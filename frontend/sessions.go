@@ -37,6 +37,7 @@ type Sessions struct {
 	workers []*worker
 	keys    cancelKeys
 	groups  groups
+	varSets varSets
 
 	turn    atomic.Uint32
 	count   atomic.Int64
@@ -104,7 +105,7 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		since:     l.Since,
 		readyAt:   time.Now(),
 		release:   l.Release,
-		vars:      vars,
+		believes:  c.varSets.of(vars),
 		mode:      p.Mode(),
 		secretLen: uint8(secretLength(l)),
 	}
@@ -213,7 +214,7 @@ func (c *Sessions) Snapshot() []ClientInfo {
 					i.State, i.Server = "active", s.lease.ID
 				}
 				if n := tracked.Index("application_name"); n >= 0 {
-					i.ApplicationName = s.vars[n].Value
+					i.ApplicationName = s.believes.vars[n].Value
 				}
 				if t := s.stream.TLS(); t != nil {
 					cs := t.ConnectionState()
