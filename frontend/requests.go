@@ -138,7 +138,7 @@ func (s *session) request(typ byte, n int, m []byte) int {
 // asking notes when a query begins, for the statistics and query_timeout.
 func (s *session) asking() {
 	if s.srv.TxStatus() != 0 {
-		s.requestAt = s.w.loop.Now()
+		s.requestAt = s.w.now()
 		if s.srv.TxStatus() == 'I' {
 			s.xactAt = s.requestAt
 		}

@@ -26,7 +26,7 @@ type session struct {
 	stream  *evloop.Stream
 	addr    netip.AddrPort                // not valid: a unix socket
 	local   unique.Handle[netip.AddrPort] // clients share the few that there are
-	since   time.Time
+	since   moment
 	pid     uint32 // what the client shows to cancel; see cancelKeys
 	place   int    // in worker.list; owned by the worker
 	release func() // gives back the client's place (max_client_conn)
@@ -52,10 +52,10 @@ type session struct {
 	unnamed   unnamedStatement
 	skip      skipping // a cancelled request is being read past
 
-	requestAt time.Time // when the present wait or query began
-	xactAt    time.Time // when the present lease began
-	readyAt   time.Time // when the server last became ready
-	notified  bool      // the client has been told that it waits
+	requestAt moment // when the present wait or query began
+	xactAt    moment // when the present lease began
+	readyAt   moment // when the server last became ready
+	notified  bool   // the client has been told that it waits
 }
 
 // sessionState is what a session is doing.
@@ -214,7 +214,7 @@ func (s *session) need() bool {
 	if s.srv != nil {
 		return true
 	}
-	s.requestAt = s.w.loop.Now()
+	s.requestAt = s.w.now()
 	l, err := s.acquire()
 	switch {
 	case err != nil:
@@ -231,11 +231,11 @@ func (s *session) need() bool {
 // lend takes a server that is fresh from the pool; it reports false while the
 // server must first be told what the client expects of it.
 func (s *session) lend(l *pool.Lease) bool {
-	now := s.w.loop.Now()
+	now := s.w.now()
 	s.lease, s.srv = l, l.Server
 	s.srv.Hold(s)
 	s.stats.ServerAssignments++
-	s.stats.WaitTime += now.Sub(s.requestAt)
+	s.stats.WaitTime += now.sub(s.requestAt)
 	s.requestAt, s.xactAt, s.readyAt = now, now, now
 	s.w.loop.Arm()
 	if s.srv.Vars.Differ(s.believes.vars) {
@@ -280,14 +280,14 @@ func (s *session) Forward(p []byte) {
 
 // Ready implements backend.Holder.
 func (s *session) Ready(tx byte) {
-	now := s.w.loop.Now()
+	now := s.w.now()
 	s.readyAt = now
 	s.stats.Queries++
-	s.stats.QueryTime += now.Sub(s.requestAt)
+	s.stats.QueryTime += now.sub(s.requestAt)
 	s.requestAt = now
 	if tx == 'I' {
 		s.stats.Xacts++
-		s.stats.XactTime += now.Sub(s.xactAt)
+		s.stats.XactTime += now.sub(s.xactAt)
 		s.xactAt = now
 	}
 }
@@ -397,7 +397,7 @@ func (s *session) sendAway(err error, midReply bool) {
 	s.logPoolerError(e, err)
 	s.depart(e.Message)
 	s.state = sessionLingering
-	s.readyAt = s.w.loop.Now()
+	s.readyAt = s.w.now()
 	s.in.Keep(nil, false)
 	s.w.loop.Arm()
 	if s.stream.Queued() == 0 {
@@ -409,7 +409,7 @@ func (s *session) sendAway(err error, midReply bool) {
 // depart gives back everything but the client's connection.
 func (s *session) depart(why string) {
 	if s.w.sessions.config().LogDisconnections {
-		s.log().Info("closing because: " + why + " (age=" + strconv.Itoa(int(s.w.loop.Now().Sub(s.since).Seconds())) + "s)")
+		s.log().Info("closing because: " + why + " (age=" + strconv.Itoa(int(s.w.now().sub(s.since).Seconds())) + "s)")
 	}
 	if s.state == sessionWaiting {
 		s.leaveQueue() // if it is too late, granted releases the lease

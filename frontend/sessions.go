@@ -34,6 +34,7 @@ type Sessions struct {
 	config  func() *config.Config
 	pools   *pool.Pools
 	log     *zap.Logger
+	began   time.Time // what moments count from
 	workers []*worker
 	keys    cancelKeys
 	groups  groups
@@ -64,7 +65,7 @@ func NewSweeps(n int) (sweeps []func(time.Time) bool, bind func(*Sessions)) {
 
 // NewSessions returns an empty set.
 func NewSessions(o SessionsOptions) *Sessions {
-	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log}
+	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log, began: time.Now()}
 	c.keys.init()
 	c.groups.byKey = make(map[groupKey]*group)
 	for _, l := range o.Loops {
@@ -102,8 +103,9 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		id:        l.ID,
 		addr:      addrPortOf(l.Addr),
 		local:     unique.Make(addrPortOf(l.LocalAddr)),
-		since:     l.Since,
-		readyAt:   time.Now(),
+		since:     c.moment(l.Since),
+		requestAt: c.moment(l.Since), // as PgBouncer shows it
+		readyAt:   c.moment(time.Now()),
 		release:   l.Release,
 		believes:  c.varSets.of(vars),
 		mode:      p.Mode(),
@@ -202,14 +204,11 @@ func (c *Sessions) Snapshot() []ClientInfo {
 				}
 				i := ClientInfo{
 					ID: s.id, Database: s.database, User: s.user, State: "idle", Addr: netAddrOf(s.addr), LocalAddr: netAddrOf(s.local.Value()),
-					ConnectedAt: s.since, RequestAt: s.requestAt, Prepared: len(s.statement),
-				}
-				if s.requestAt.IsZero() {
-					i.RequestAt = s.since
+					ConnectedAt: w.timeOf(s.since), RequestAt: w.timeOf(s.requestAt), Prepared: len(s.statement),
 				}
 				switch {
 				case s.state == sessionWaiting:
-					i.State, i.Wait = "waiting", w.loop.Now().Sub(s.requestAt)
+					i.State, i.Wait = "waiting", w.now().sub(s.requestAt)
 				case s.lease != nil:
 					i.State, i.Server = "active", s.lease.ID
 				}

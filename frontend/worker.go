@@ -79,6 +79,7 @@ func (w *worker) returnLease(arg any) {
 // that can run out of time.
 func (w *worker) sweep(now time.Time) bool {
 	w.config()
+	present := w.sessions.moment(now)
 	busy := w.idleLimited
 	for i := range slices.Backward(w.list) { // end removes the session from the list
 		if i >= len(w.list) {
@@ -86,8 +87,8 @@ func (w *worker) sweep(now time.Time) bool {
 		}
 		if s := w.list[i]; s.srv != nil || s.state != sessionOpen {
 			busy = true
-			s.checkBusy(now)
-		} else if s.limits.idle > 0 && now.Sub(s.readyAt) > s.limits.idle {
+			s.checkBusy(present)
+		} else if over(present, s.readyAt, s.limits.idle) {
 			s.fatal(errClientIdle)
 		}
 	}
@@ -95,10 +96,10 @@ func (w *worker) sweep(now time.Time) bool {
 }
 
 // over reports whether more than limit has passed since t.
-func over(now, t time.Time, limit time.Duration) bool { return limit > 0 && now.Sub(t) > limit }
+func over(now, t moment, limit time.Duration) bool { return limit > 0 && now.sub(t) > limit }
 
 // checkBusy looks at the timeouts of a session that is not idle.
-func (s *session) checkBusy(now time.Time) {
+func (s *session) checkBusy(now moment) {
 	l := &s.limits
 	switch s.state {
 	case sessionLingering:
