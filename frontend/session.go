@@ -19,17 +19,30 @@ import (
 // session is one client that has logged in: it takes the client's messages to a
 // server, and the server's replies to the client. It is on the client's loop
 // from beginning to end, and owned by it.
+//
+// There are many, most of them idle: what only a few need is behind a pointer,
+// and fields are as small as they can be, the smallest together.
 type session struct {
 	// Static after construction.
 	id uint64
 	*group
-	stream  *evloop.Stream
-	addr    netip.AddrPort                // not valid: a unix socket
-	local   unique.Handle[netip.AddrPort] // clients share the few that there are
-	since   moment
-	pid     uint32 // what the client shows to cancel; see cancelKeys
-	place   int    // in worker.list; owned by the worker
-	release func() // gives back the client's place (max_client_conn)
+	stream    *evloop.Stream
+	addr      netip.AddrPort                // not valid: a unix socket
+	local     unique.Handle[netip.AddrPort] // clients share the few that there are
+	since     moment
+	release   func() // gives back the client's place (max_client_conn)
+	pid       uint32 // what the client shows to cancel; see cancelKeys
+	secretLen uint8  // of the cancel key
+	mode      config.PoolMode
+	tracking  bool // statement names are managed
+
+	state    sessionState
+	skip     skipping // a cancelled request is being read past
+	goodbye  bool     // the client has said that it leaves
+	notified bool     // the client has been told that it waits
+	leftDrop bool     // the bytes of left go nowhere
+	place    int32    // in worker.list; owned by the worker
+	left     int      // bytes of the message being carried that are still to come
 
 	in       evloop.Inbox
 	waiting  *waiting // nil: the client is in no queue
@@ -38,24 +51,14 @@ type session struct {
 	lease *pool.Lease     // nil: the client has no server
 	srv   *backend.Server // lease.Server
 
-	state    sessionState
-	goodbye  bool // the client has said that it leaves
-	left     int  // bytes of the message being carried that are still to come
-	leftDrop bool // … and whether they go nowhere
-
-	secretLen uint8 // of the cancel key
-	mode      config.PoolMode
-	tracking  bool // statement names are managed
 	statement map[string]*preparedName
 	epoch     int // how many commands that forget names have been sent
 	forgotten int // … and have been done
-	unnamed   unnamedStatement
-	skip      skipping // a cancelled request is being read past
+	unnamed   *unnamedStatement
 
 	requestAt moment // when the present wait or query began
 	xactAt    moment // when the present lease began
 	readyAt   moment // when the server last became ready
-	notified  bool   // the client has been told that it waits
 }
 
 // sessionState is what a session is doing.
@@ -424,7 +427,7 @@ func (s *session) depart(why string) {
 		s.w.sessions.pools.Statements().Release(n.stmt)
 	}
 	s.statement = nil
-	s.unnamed = unnamedStatement{}
+	s.unnamed = nil
 	s.w.sessions.leave(s)
 	s.release()
 }

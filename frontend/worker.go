@@ -28,7 +28,7 @@ type worker struct {
 // add makes a session part of the loop. Its stream is attached here, so that
 // nothing happens to the session before.
 func (w *worker) add(s *session) {
-	s.place = len(w.list)
+	s.place = int32(len(w.list))
 	w.list = append(w.list, s)
 	s.configure(w.config())
 	if s.limits.idle > 0 {
