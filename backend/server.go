@@ -75,7 +75,7 @@ type Server struct {
 	left        int  // bytes of the reply being carried that are still to come
 	leftForward bool // … and whether they go to the holder
 	sendLeft    int  // bytes of the request being carried that are still to be sent
-	flow        int  // bytes read since the last ReadyForQuery
+	carried     int  // bytes since the last ReadyForQuery, in both directions
 
 	batch uint64 // how many Syncs have been sent: an error takes with it what follows in its own batch
 
@@ -91,9 +91,8 @@ var errOutOfStep = errors.New("reply does not match any outstanding request")
 // errReplyTooLong bounds messages that must be seen whole.
 var errReplyTooLong = errors.New("reply is too long")
 
-// BulkAfter is how many bytes of one reply, or of one request, make it bulk data
-// (evloop.Loop.Bulk).
-const BulkAfter = 256 << 10
+// bulkAfter is how many bytes without a ReadyForQuery are bulk data.
+const bulkAfter = 256 << 10
 
 // maxWhole bounds the replies that must be seen whole: ParameterStatus,
 // CommandComplete, ReadyForQuery.
@@ -176,6 +175,17 @@ func (s *Server) Aborted() bool { return s.aborted }
 // come.
 func (s *Server) MidReply() bool { return s.left > 0 && s.leftForward }
 
+// Carried notes that n bytes to or from the server have been carried, of which
+// more are to come, and tells the loop if they are bulk data. It is called by a
+// Readable of that loop.
+func (s *Server) Carried(n int) {
+	if s.carried += n; s.carried > bulkAfter {
+		if l := s.Stream.Loop(); l != nil {
+			l.Bulk()
+		}
+	}
+}
+
 // SetSendLeft notes that n bytes of a request are still to be sent.
 func (s *Server) SetSendLeft(n int) { s.sendLeft = n }
 
@@ -232,15 +242,12 @@ func (s *Server) Readable(st *evloop.Stream) {
 			s.lost(fmt.Errorf("server conn crashed? %w", err))
 			return
 		}
-		s.flow += len(data)
 		rest, err := s.replies(data)
 		if err != nil {
 			s.lost(err)
 			return
 		}
-		if s.flow > BulkAfter {
-			loop.Bulk()
-		}
+		s.Carried(len(data))
 		s.more = len(data) == cap(data)
 		s.in.Keep(loop, rest, false)
 		s.holder.Settle()
@@ -390,7 +397,7 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if s.requests.len() == 0 {
 			s.tx = body[0]
 		}
-		s.flow = 0
+		s.carried = 0
 		if !ours {
 			s.holder.Ready(body[0])
 		}

@@ -134,17 +134,19 @@ func (v Vars) appendSet(dst []byte, t *Tracked, want Vars) []byte {
 	return append(dst, wire.MsgSync...)
 }
 
-// Learn takes over what o knows; it reports whether that changes anything. What
-// a server does not report stays as the client has set it.
-func (v Vars) Learn(o Vars) bool {
-	news := false
+// Learn returns v with what o knows, and whether that is news; if it is not, the
+// result is v itself, else a copy. What a server does not report stays as the
+// client has set it.
+func (v Vars) Learn(o Vars) (learned Vars, news bool) {
 	for i := range o {
 		if o[i].Known && v[i] != o[i] {
+			if !news {
+				v, news = slices.Clone(v), true
+			}
 			v[i] = o[i]
-			news = true
 		}
 	}
-	return news
+	return v, news
 }
 
 // Key stands for the values that a query's meaning may depend on.

@@ -61,6 +61,7 @@ type Acceptor struct {
 	admission *admission
 	ctx       context.Context // done when Close begins
 	cancel    context.CancelFunc
+	freePlace func() // undoes takePlace; one for all clients, because each keeps it
 
 	lastID  atomic.Uint64
 	logins  atomic.Int64
@@ -77,6 +78,7 @@ type Acceptor struct {
 func NewAcceptor(o AcceptorOptions) *Acceptor {
 	a := &Acceptor{o: o, admission: newAdmission(o.Slots), listeners: make(map[net.Listener]struct{})}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.freePlace = func() { a.clients.Add(-1) }
 	return a
 }
 
@@ -199,14 +201,13 @@ func (a *Acceptor) serve(conn net.Conn) {
 	}
 }
 
-// takePlace counts a client for max_client_conn. The place is taken until
-// release, which works once.
-func (a *Acceptor) takePlace(limit int) (release func(), ok bool) {
+// takePlace counts a client for max_client_conn, until freePlace.
+func (a *Acceptor) takePlace(limit int) bool {
 	if n := a.clients.Add(1); limit > 0 && n > int64(limit) {
 		a.clients.Add(-1)
-		return nil, false
+		return false
 	}
-	return sync.OnceFunc(func() { a.clients.Add(-1) }), true
+	return true
 }
 
 func keepalive(conn net.Conn, s *config.Settings) {

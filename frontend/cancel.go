@@ -1,7 +1,9 @@
 package frontend
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
 	"sync"
@@ -9,19 +11,15 @@ import (
 	"github.com/pgvalet/pgvalet/backend/wire"
 )
 
-// cancelKey is what a client shows to cancel its query: the number it knows its
-// session by, and the secret that proves it.
-type cancelKey struct {
-	pid    uint32
-	secret []byte
-}
+// A client that wants to cancel its query shows a number, which its session is
+// known by, and a secret, which proves that it may.
 
 // Lengths of the secret. Protocol 3.0 has room for four bytes; 3.2 allows up to
 // 256, of which PostgreSQL 18 uses 32 (MAX_CANCEL_KEY_LENGTH in
 // src/include/storage/procsignal.h).
 const (
 	shortSecret = 4
-	longSecret  = 32
+	longSecret  = sha256.Size
 )
 
 // secretLength is how long a secret the client's protocol has room for.
@@ -32,22 +30,32 @@ func secretLength(l *Login) int {
 	return shortSecret
 }
 
-// cancelKeys finds the session that a cancel request means.
+// cancelKeys finds the client that a cancel request means. A secret is not kept
+// but derived when it is asked for: that is rare, and there are many clients.
 type cancelKeys struct {
+	master [sha256.Size]byte // what the secrets come from; static after init
+
 	mu    sync.Mutex // guards byPID
 	byPID map[uint32]keyOwner
 }
 
-type keyOwner struct {
-	secret    []byte
-	session   *session // nil: a client of the console,
-	interrupt func()   // which is cancelled by this
+// keyOwner is a client of a database or of the console.
+type keyOwner interface {
+	// keyTraits returns the client's id, which no other client ever has, and
+	// how long its secret is.
+	keyTraits() (id uint64, n int)
+	// interrupt stops what the client is waiting for, if it is. It returns
+	// when the request has reached the server.
+	interrupt()
 }
 
-// add makes up a key for o, with a secret of n bytes.
-func (k *cancelKeys) add(o keyOwner, n int) cancelKey {
-	secret := make([]byte, n)
-	rand.Read(secret) // never fails
+func (k *cancelKeys) init() {
+	rand.Read(k.master[:]) // never fails
+	k.byPID = make(map[uint32]keyOwner)
+}
+
+// add makes up a number for o.
+func (k *cancelKeys) add(o keyOwner) (pid uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for {
@@ -57,38 +65,47 @@ func (k *cancelKeys) add(o keyOwner, n int) cancelKey {
 		if _, taken := k.byPID[pid]; pid == 0 || taken {
 			continue
 		}
-		o.secret = secret
 		k.byPID[pid] = o
-		return cancelKey{pid, secret}
+		return pid
 	}
 }
 
-func (k *cancelKeys) remove(key cancelKey) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.byPID, key.pid)
+// secretOf returns the secret that o has with the number pid.
+func (k *cancelKeys) secretOf(pid uint32, o keyOwner) []byte {
+	id, n := o.keyTraits()
+	mac := hmac.New(sha256.New, k.master[:])
+	mac.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, pid), id))
+	return mac.Sum(nil)[:n]
 }
 
-// find returns whom key belongs to.
-func (k *cancelKeys) find(key cancelKey) (keyOwner, bool) {
+func (k *cancelKeys) remove(pid uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	o, ok := k.byPID[key.pid]
-	return o, ok && subtle.ConstantTimeCompare(o.secret, key.secret) == 1
+	delete(k.byPID, pid)
+}
+
+// find returns whom a key belongs to, nil for nobody.
+func (k *cancelKeys) find(pid uint32, secret []byte) keyOwner {
+	k.mu.Lock()
+	o := k.byPID[pid]
+	k.mu.Unlock()
+	if o == nil || subtle.ConstantTimeCompare(k.secretOf(pid, o), secret) != 1 {
+		return nil
+	}
+	return o
 }
 
 // Cancel stops what the client with this key is waiting for, if it is. It
 // returns when the request has reached the server.
 func (c *Sessions) Cancel(pid uint32, secret []byte) {
-	o, ok := c.keys.find(cancelKey{pid, secret})
-	if !ok {
-		return
-	}
-	if o.interrupt != nil {
+	if o := c.keys.find(pid, secret); o != nil {
 		o.interrupt()
-		return
 	}
-	s := o.session
+}
+
+func (s *session) keyTraits() (uint64, int) { return s.id, int(s.secretLen) }
+
+func (s *session) interrupt() {
 	done := make(chan struct{})
 	if s.w.loop.Post(func(any) { s.cancel(func() { close(done) }) }, nil) {
 		<-done
@@ -99,12 +116,12 @@ func (c *Sessions) Cancel(pid uint32, secret []byte) {
 func (s *session) cancel(done func()) {
 	switch {
 	case s.state == sessionOpen && s.srv != nil && s.srv.TxStatus() == 0:
-		s.log.Debug("cancel request")
+		s.log().Debug("cancel request")
 		s.lease.Cancel(done)
 		return
-	case s.state == sessionWaiting && s.pool.Leave(&s.waiter):
+	case s.state == sessionWaiting && s.leaveQueue():
 		// Its request has reached no server: it is answered here.
-		s.log.Debug("cancel request while waiting")
+		s.log().Debug("cancel request while waiting")
 		s.state, s.skip = sessionOpen, skipFirst
 		s.proceed()
 	}

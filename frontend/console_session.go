@@ -81,8 +81,8 @@ func (s *consoleSession) info() ClientInfo {
 // run serves the client until it leaves or is closed.
 func (s *consoleSession) run() {
 	keys := &s.console.o.Sessions.keys
-	key := keys.add(keyOwner{interrupt: s.interrupt}, secretLength(s.login))
-	err := s.welcome(key)
+	pid := keys.add(s)
+	err := s.welcome(pid)
 	for err == nil {
 		var m pgproto3.FrontendMessage
 		if m, err = s.backend.Receive(); err == nil {
@@ -90,7 +90,7 @@ func (s *consoleSession) run() {
 		}
 	}
 	why := s.farewell(err)
-	keys.remove(key)
+	keys.remove(pid)
 	s.login.Conn().Close()
 	s.login.Release()
 	s.console.remove(s)
@@ -100,7 +100,7 @@ func (s *consoleSession) run() {
 }
 
 // welcome ends the login, with what PgBouncer's console says of itself.
-func (s *consoleSession) welcome(key cancelKey) error {
+func (s *consoleSession) welcome(pid uint32) error {
 	s.backend.Send(&pgproto3.AuthenticationOk{})
 	for _, p := range [...]Parameter{
 		{"server_version", imitated + "/bouncer"},
@@ -113,7 +113,7 @@ func (s *consoleSession) welcome(key cancelKey) error {
 	} {
 		s.backend.Send(&pgproto3.ParameterStatus{Name: p.Name, Value: p.Value})
 	}
-	s.backend.Send(&pgproto3.BackendKeyData{ProcessID: key.pid, SecretKey: key.secret})
+	s.backend.Send(&pgproto3.BackendKeyData{ProcessID: pid, SecretKey: s.console.o.Sessions.keys.secretOf(pid, s)})
 	s.backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 	return s.backend.Flush()
 }

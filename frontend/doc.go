@@ -16,6 +16,17 @@
 // a client sends behind its last login message is still in the socket, or in
 // the tls.Conn, when Admit gets it.
 //
+// # What an idle client costs
+//
+// A session keeps nothing of its login, and of itself only what it needs to read
+// the next message. What the clients of one user have in common is in a group,
+// what they believe of the tracked parameters in a varSet, a place in a queue is
+// taken from the worker, and labels and cancel secrets are made when they are
+// asked for. That is about 430 bytes of live heap for each plain client, its
+// stream and its cancel key included. Resident, with what the process has to
+// warm up for the first clients, it is 0.8 KB for each of 10,000 and 1.4 KB for
+// each of 3,000; PgBouncer takes 1.0 to 1.1 KB.
+//
 // # Differences to PgBouncer
 //
 // Errors carry the SQLSTATE that PostgreSQL uses for the same situation

@@ -48,11 +48,11 @@ func (r *rig) awaitLockWait(key string) {
 // look runs fn with the session of c, on its loop.
 func (r *rig) look(c *wireClient, fn func(*session)) {
 	r.t.Helper()
-	o, ok := r.sessions.keys.find(cancelKey{c.key.ProcessID, c.key.SecretKey})
+	s, ok := r.sessions.keys.find(c.key.ProcessID, c.key.SecretKey).(*session)
 	if !ok {
 		r.t.Fatal("the client has no session")
 	}
-	o.session.w.loop.Call(func() { fn(o.session) })
+	s.w.loop.Call(func() { fn(s) })
 }
 
 // TestCopyFailsWhileHeldUp has a COPY fail when its client has been told to

@@ -43,9 +43,10 @@ type Login struct {
 	LocalAddr net.Addr
 	Since     time.Time // when the connection was accepted
 
-	// Release gives the client's place in max_client_conn back. It must be
-	// called when the session ends; more often does no harm. After an error
-	// of Admit it has been called.
+	// Release gives the client's place in max_client_conn back. Whoever admits
+	// the client calls it once, when the session ends, and not at all if Admit
+	// has returned an error. It holds nothing of the login: a session may keep
+	// it.
 	Release func()
 
 	database string // the name that the client asked for
@@ -179,11 +180,10 @@ func (c *client) check(s *startup) error {
 	if l.Params, err = s.sessionParameters(&c.cfg.Settings); err != nil {
 		return err
 	}
-	release, ok := c.acceptor.takePlace(c.cfg.MaxClientConn)
-	if !ok {
+	if !c.acceptor.takePlace(c.cfg.MaxClientConn) {
 		return errTooMany
 	}
-	l.Release = release
+	l.Release = c.acceptor.freePlace
 	// Not before the place is taken: a shutdown waits for those that have one.
 	if c.acceptor.o.ShuttingDown() {
 		return errShuttingDown

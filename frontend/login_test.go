@@ -215,9 +215,8 @@ func TestMaxClientConn(t *testing.T) {
 	if err := f.connect(t, "user=root dbname=pgbouncer password='"+password+"'"); err != nil {
 		t.Errorf("console: %v", err)
 	}
-	l := <-f.admitted
-	l.Release()
-	l.Release()
+	first.Close(ctx)
+	f.sessions.Wait()
 	if n := f.Clients(); n != 0 {
 		t.Fatalf("%d clients after release", n)
 	}

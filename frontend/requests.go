@@ -106,7 +106,7 @@ func (s *session) request(typ byte, n int, m []byte) int {
 			return s.drop(n, m)
 		}
 		s.asking()
-		s.unnamed.long = false
+		s.unnamed.synced()
 		s.srv.Expect(wire.Sync)
 		return s.begin(n, m)
 	case wire.Flush:
@@ -138,7 +138,7 @@ func (s *session) request(typ byte, n int, m []byte) int {
 // asking notes when a query begins, for the statistics and query_timeout.
 func (s *session) asking() {
 	if s.srv.TxStatus() != 0 {
-		s.requestAt = s.w.loop.Now()
+		s.requestAt = s.w.now()
 		if s.srv.TxStatus() == 'I' {
 			s.xactAt = s.requestAt
 		}
@@ -182,6 +182,9 @@ func (s *session) parse(n int, m []byte) int {
 		s.stats.ClientParses++
 		s.forgetting(tail)
 		if len(name) == 0 && s.sharing() {
+			if s.unnamed == nil {
+				s.unnamed = new(unnamedStatement)
+			}
 			s.unnamed.parsed(n, m)
 			s.unnamed.number = s.w.sessions.unnamed.Add(1)
 			s.srv.ParseUnnamed(s.unnamed.number, (*preparedName)(nil))
@@ -211,7 +214,7 @@ func (s *session) parse(n int, m []byte) int {
 		s.srv.ParseAgain(&s.w.toServer, old.stmt)
 		return n
 	}
-	stmt, valid := s.w.sessions.pools.Statements().Acquire(s.varsKey(), tail, s.pool)
+	stmt, valid := s.w.sessions.pools.Statements().Acquire(s.believes.key, tail, s.pool)
 	// A statement that a server of the pool has accepted before will do. Not to
 	// wait for a server now is more than a saving: a program may wait for this
 	// answer before it ends the transactions for which others hold theirs.
@@ -302,7 +305,7 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 	}
 	if typ == wire.Close && body[0] == 'S' && len(name) == 0 {
 		s.srv.CloseUnnamed()
-		s.unnamed = unnamedStatement{}
+		s.unnamed.forget()
 	} else {
 		s.srv.Expect(typ)
 	}
@@ -350,13 +353,18 @@ func (s *session) serverName(name []byte) (to string, rewrite bool) {
 // unnamedName is serverName for the unnamed statement, of which a server has
 // only one: it may be another client's.
 func (s *session) unnamedName() (to string, rewrite bool) {
-	if !s.sharing() || s.srv.HasUnnamed(s.unnamed.number) {
+	if !s.sharing() {
 		return "", false
 	}
-	s.unnamed.keep()
-	if len(s.unnamed.kept) > 0 {
-		s.srv.InjectUnnamed(&s.w.toServer, s.unnamed.kept, s.unnamed.number)
-		return "", false
+	if u := s.unnamed; u != nil {
+		if s.srv.HasUnnamed(u.number) {
+			return "", false
+		}
+		u.keep()
+		if len(u.kept) > 0 {
+			s.srv.InjectUnnamed(&s.w.toServer, u.kept, u.number)
+			return "", false
+		}
 	}
 	return "unnamed statement of an earlier transaction", true // does not exist: 26000
 }
@@ -379,7 +387,7 @@ func (s *session) Aborted(kind byte, undo any) {
 	switch {
 	case p == nil:
 		if kind == wire.Parse {
-			s.unnamed = unnamedStatement{}
+			s.unnamed.forget()
 		}
 	case kind == wire.Parse && s.statement[p.name] == p:
 		delete(s.statement, p.name)
@@ -412,7 +420,8 @@ func (s *session) Deallocated() {
 // unnamedStatement is what is known of the client's unnamed statement. Some
 // drivers prepare it in one transaction and use it in the next, when another
 // server may have the client: then its Parse message is needed again. Most use
-// it at once, and nothing is copied.
+// it at once, and nothing is copied. A client that has never prepared one has
+// none, and what follows may be called all the same.
 type unnamedStatement struct {
 	number  uint64 // what servers that hold it know it by; 0: there is none
 	seen    []byte // the Parse message, in the buffer that is being read; nil once it has been used
@@ -437,15 +446,32 @@ func (u *unnamedStatement) parsed(n int, m []byte) {
 // bound notes that a Bind has used the statement: at once, in the batch of its
 // Parse, it is most likely the only one.
 func (u *unnamedStatement) bound() {
+	if u == nil {
+		return
+	}
 	u.seen = nil
 	if u.long {
 		u.kept, u.long = nil, false
 	}
 }
 
+// synced notes the end of a batch.
+func (u *unnamedStatement) synced() {
+	if u != nil {
+		u.long = false
+	}
+}
+
+// forget notes that there is no unnamed statement any more.
+func (u *unnamedStatement) forget() {
+	if u != nil {
+		*u = unnamedStatement{}
+	}
+}
+
 // carry takes more bytes of the message at hand, of which left are to come.
 func (u *unnamedStatement) carry(p []byte, left int) {
-	if u.copying {
+	if u != nil && u.copying {
 		u.kept = append(u.kept, p...)
 		u.copying = left > 0
 	}
@@ -453,7 +479,7 @@ func (u *unnamedStatement) carry(p []byte, left int) {
 
 // keep copies the message, if nothing has used it, before the buffer goes.
 func (u *unnamedStatement) keep() {
-	if u.seen != nil {
+	if u != nil && u.seen != nil {
 		u.kept = append(u.kept[:0], u.seen...)
 		u.seen = nil
 	}

@@ -124,10 +124,10 @@ func newBareSession(t testing.TB) *bareSession {
 		t.Fatal(err)
 	}
 	s := &session{
-		w: c.workers[0], pool: p, stats: p.Stats(loop), log: zap.NewNop(), release: func() {},
-		mode: config.PoolModeTransaction, tracking: true, vars: make(backend.Vars, 5),
+		group: c.groups.join(c.workers[0], p, "u"), release: func() {},
+		mode: config.PoolModeTransaction, tracking: true, believes: c.varSets.of(make(backend.Vars, 5)),
 	}
-	s.limits = s.w.limitsOf(s)
+	s.configure(cfg)
 	client, clientEnd := pair(t)
 	if s.stream, err = client.Detach(nil); err != nil {
 		t.Fatal(err)

@@ -3,9 +3,10 @@ package frontend
 import (
 	"errors"
 	"io"
-	"net"
+	"net/netip"
 	"strconv"
 	"time"
+	"unique"
 
 	"go.uber.org/zap"
 
@@ -18,51 +19,46 @@ import (
 // session is one client that has logged in: it takes the client's messages to a
 // server, and the server's replies to the client. It is on the client's loop
 // from beginning to end, and owned by it.
+//
+// There are many, most of them idle: what only a few need is behind a pointer,
+// and fields are as small as they can be, the smallest together.
 type session struct {
 	// Static after construction.
-	id       uint64
-	w        *worker
-	stream   *evloop.Stream
-	pool     *pool.Pool
-	stats    *pool.Stats
-	log      *zap.Logger
-	database string
-	user     string
-	addr     net.Addr
-	local    net.Addr
-	since    time.Time
-	key      cancelKey
-	place    int    // in worker.list; owned by the worker
-	release  func() // gives back the client's place (max_client_conn)
+	id uint64
+	*group
+	stream    *evloop.Stream
+	addr      netip.AddrPort                // not valid: a unix socket
+	local     unique.Handle[netip.AddrPort] // clients share the few that there are
+	since     moment
+	release   func() // gives back the client's place (max_client_conn)
+	pid       uint32 // what the client shows to cancel; see cancelKeys
+	secretLen uint8  // of the cancel key
+	mode      config.PoolMode
+	tracking  bool // statement names are managed
 
-	limits limits // of the present configuration; replaced by the worker
+	state    sessionState
+	skip     skipping // a cancelled request is being read past
+	goodbye  bool     // the client has said that it leaves
+	notified bool     // the client has been told that it waits
+	leftDrop bool     // the bytes of left go nowhere
+	place    int32    // in worker.list; owned by the worker
+	left     int      // bytes of the message being carried that are still to come
 
-	in     evloop.Inbox
-	waiter pool.Waiter
-	vars   backend.Vars // what the client believes of the tracked parameters
-	varKey string       // vars.Key, "" while it is not needed
+	in       evloop.Inbox
+	waiting  *waiting // nil: the client is in no queue
+	believes *varSet  // of the tracked parameters
 
 	lease *pool.Lease     // nil: the client has no server
 	srv   *backend.Server // lease.Server
 
-	state    sessionState
-	goodbye  bool // the client has said that it leaves
-	left     int  // bytes of the message being carried that are still to come
-	leftDrop bool // … and whether they go nowhere
-	flow     int  // bytes read since the last ReadyForQuery
-
-	mode      config.PoolMode
-	tracking  bool // statement names are managed
 	statement map[string]*preparedName
 	epoch     int // how many commands that forget names have been sent
 	forgotten int // … and have been done
-	unnamed   unnamedStatement
-	skip      skipping // a cancelled request is being read past
+	unnamed   *unnamedStatement
 
-	requestAt time.Time // when the present wait or query began
-	xactAt    time.Time // when the present lease began
-	readyAt   time.Time // when the server last became ready
-	notified  bool      // the client has been told that it waits
+	requestAt moment // when the present wait or query began
+	xactAt    moment // when the present lease began
+	readyAt   moment // when the server last became ready
 }
 
 // sessionState is what a session is doing.
@@ -76,10 +72,10 @@ const (
 	sessionClosed
 )
 
-// limits are the timeouts that apply to one client, zero for none.
-type limits struct {
-	query, queryWait, queryNotify, transaction, idleTransaction, idle time.Duration
-	maxPacket                                                         int
+// log returns a logger with the client's label. It is made when there is
+// something to say: most clients never have a line of their own.
+func (s *session) log() *zap.Logger {
+	return s.w.sessions.log.Named(clientLabel(s.id, s.database, s.user, netAddrOf(s.addr)))
 }
 
 // sessionLinger is how long a client that was sent an error has to read it.
@@ -110,9 +106,6 @@ func (s *session) Readable(st *evloop.Stream) {
 			return
 		}
 		s.stats.Received += uint64(len(data) - kept)
-		if s.flow += len(data) - kept; s.flow > backend.BulkAfter {
-			s.w.loop.Bulk()
-		}
 		rest := s.requests(data)
 		if s.state == sessionClosed {
 			s.w.toServer.Flush(nil) // nothing of it may reach anybody else
@@ -120,6 +113,9 @@ func (s *session) Readable(st *evloop.Stream) {
 			return
 		}
 		s.flush()
+		if s.srv != nil {
+			s.srv.Carried(len(data) - kept)
+		}
 		if s.state == sessionLingering {
 			continue
 		}
@@ -224,8 +220,8 @@ func (s *session) need() bool {
 	if s.srv != nil {
 		return true
 	}
-	s.requestAt = s.w.loop.Now()
-	l, err := s.pool.Acquire(&s.waiter)
+	s.requestAt = s.w.now()
+	l, err := s.acquire()
 	switch {
 	case err != nil:
 		s.refused(err)
@@ -241,16 +237,16 @@ func (s *session) need() bool {
 // lend takes a server that is fresh from the pool; it reports false while the
 // server must first be told what the client expects of it.
 func (s *session) lend(l *pool.Lease) bool {
-	now := s.w.loop.Now()
+	now := s.w.now()
 	s.lease, s.srv = l, l.Server
 	s.srv.Hold(s)
 	s.stats.ServerAssignments++
-	s.stats.WaitTime += now.Sub(s.requestAt)
+	s.stats.WaitTime += now.sub(s.requestAt)
 	s.requestAt, s.xactAt, s.readyAt = now, now, now
 	s.w.loop.Arm()
-	if s.srv.Vars.Differ(s.vars) {
+	if s.srv.Vars.Differ(s.believes.vars) {
 		s.state = sessionSyncing
-		s.srv.SetVars(s.vars)
+		s.srv.SetVars(s.believes.vars)
 		return false
 	}
 	return true
@@ -290,15 +286,14 @@ func (s *session) Forward(p []byte) {
 
 // Ready implements backend.Holder.
 func (s *session) Ready(tx byte) {
-	now := s.w.loop.Now()
+	now := s.w.now()
 	s.readyAt = now
-	s.flow = 0
 	s.stats.Queries++
-	s.stats.QueryTime += now.Sub(s.requestAt)
+	s.stats.QueryTime += now.sub(s.requestAt)
 	s.requestAt = now
 	if tx == 'I' {
 		s.stats.Xacts++
-		s.stats.XactTime += now.Sub(s.xactAt)
+		s.stats.XactTime += now.sub(s.xactAt)
 		s.xactAt = now
 	}
 }
@@ -349,18 +344,9 @@ func synced(arg any) {
 
 // learn takes over the tracked parameters that the server has reported.
 func (s *session) learn() {
-	if s.vars.Learn(s.srv.Vars) {
-		s.varKey = ""
+	if vars, news := s.believes.vars.Learn(s.srv.Vars); news {
+		s.believes = s.w.sessions.varSets.of(vars)
 	}
-}
-
-// varsKey returns what makes this client's statements differ from those of
-// clients with other parameters.
-func (s *session) varsKey() string {
-	if s.varKey == "" {
-		s.varKey = s.vars.Key()
-	}
-	return s.varKey
 }
 
 // giveBack returns a clean server to the pool.
@@ -414,10 +400,10 @@ func (s *session) sendAway(err error, midReply bool) {
 	if !midReply {
 		s.stream.Write(e.Append(nil))
 	}
-	s.w.sessions.logPoolerError(s.log, e, err)
+	s.logPoolerError(e, err)
 	s.depart(e.Message)
 	s.state = sessionLingering
-	s.readyAt = s.w.loop.Now()
+	s.readyAt = s.w.now()
 	s.in.Keep(s.w.loop, nil, false)
 	s.w.loop.Arm()
 	if s.stream.Queued() == 0 {
@@ -429,10 +415,10 @@ func (s *session) sendAway(err error, midReply bool) {
 // depart gives back everything but the client's connection.
 func (s *session) depart(why string) {
 	if s.w.sessions.config().LogDisconnections {
-		s.log.Info("closing because: " + why + " (age=" + strconv.Itoa(int(s.w.loop.Now().Sub(s.since).Seconds())) + "s)")
+		s.log().Info("closing because: " + why + " (age=" + strconv.Itoa(int(s.w.now().sub(s.since).Seconds())) + "s)")
 	}
 	if s.state == sessionWaiting {
-		s.pool.Leave(&s.waiter) // if it is too late, granted releases the lease
+		s.leaveQueue() // if it is too late, granted releases the lease
 	}
 	s.state = sessionClosed
 	if s.lease != nil {
@@ -444,9 +430,8 @@ func (s *session) depart(why string) {
 		s.w.sessions.pools.Statements().Release(n.stmt)
 	}
 	s.statement = nil
-	s.unnamed = unnamedStatement{}
-	s.w.sessions.keys.remove(s.key)
-	s.pool.RemoveClient()
+	s.unnamed = nil
+	s.w.sessions.leave(s)
 	s.release()
 }
 

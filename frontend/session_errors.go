@@ -46,13 +46,13 @@ func brokenPacket(name string) error { return fatal("08P01", "broken "+name+" pa
 
 // logPoolerError says what a client was told, and, if that is not the same, the
 // whole reason.
-func (c *Sessions) logPoolerError(log *zap.Logger, e *Error, err error) {
-	if !c.config().LogPoolerErrors {
+func (s *session) logPoolerError(e *Error, err error) {
+	if !s.w.sessions.config().LogPoolerErrors {
 		return
 	}
 	if err.Error() == e.Message {
-		log.Warn("pooler error: " + e.Message)
+		s.log().Warn("pooler error: " + e.Message)
 	} else {
-		log.Warn("pooler error: "+e.Message, zap.Error(err))
+		s.log().Warn("pooler error: "+e.Message, zap.Error(err))
 	}
 }

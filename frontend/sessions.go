@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"go.uber.org/zap"
 
@@ -33,8 +34,11 @@ type Sessions struct {
 	config  func() *config.Config
 	pools   *pool.Pools
 	log     *zap.Logger
+	began   time.Time // what moments count from
 	workers []*worker
 	keys    cancelKeys
+	groups  groups
+	varSets varSets
 
 	turn    atomic.Uint32
 	count   atomic.Int64
@@ -61,8 +65,9 @@ func NewSweeps(n int) (sweeps []func(time.Time) bool, bind func(*Sessions)) {
 
 // NewSessions returns an empty set.
 func NewSessions(o SessionsOptions) *Sessions {
-	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log}
-	c.keys.byPID = make(map[uint32]keyOwner)
+	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log, began: time.Now()}
+	c.keys.init()
+	c.groups.byKey = make(map[groupKey]*group)
 	for _, l := range o.Loops {
 		w := &worker{sessions: c, loop: l}
 		w.giveBack = w.returnLease
@@ -94,49 +99,49 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		vars.Set(tracked, param.Name, param.Value)
 	}
 
-	w := c.workers[int(c.turn.Add(1))%len(c.workers)]
 	s := &session{
-		id:       l.ID,
-		w:        w,
-		pool:     p,
-		stats:    p.Stats(w.loop),
-		database: p.Database,
-		user:     l.User,
-		addr:     l.Addr,
-		local:    l.LocalAddr,
-		since:    l.Since,
-		readyAt:  time.Now(),
-		release:  l.Release,
-		vars:     vars,
-		mode:     p.Mode(),
+		id:        l.ID,
+		addr:      addrPortOf(l.Addr),
+		local:     unique.Make(addrPortOf(l.LocalAddr)),
+		since:     c.moment(l.Since),
+		requestAt: c.moment(l.Since), // as PgBouncer shows it
+		readyAt:   c.moment(time.Now()),
+		release:   l.Release,
+		believes:  c.varSets.of(vars),
+		mode:      p.Mode(),
+		secretLen: uint8(secretLength(l)),
 	}
-	s.log = c.log.Named(clientLabel(s.id, s.database, s.user, s.addr))
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
-	s.waiter = pool.Waiter{Loop: w.loop, ID: s.id, Granted: s.granted, Refused: s.refused}
-	s.key = c.keys.add(keyOwner{session: s}, secretLength(l))
+	c.enter(s, p, l.User)
+	err = l.Write(greeting(welcome, tracked, vars, s.pid, c.keys.secretOf(s.pid, s)))
+	if err == nil {
+		s.stream, err = l.Transport.Detach(l.TLS)
+	}
+	if err == nil && !s.w.loop.Post(adopt, s) {
+		s.stream.Close()
+		err = errors.New("shutting down")
+	}
+	if err != nil {
+		c.leave(s)
+	}
+	return err
+}
 
-	if err := l.Write(greeting(welcome, tracked, vars, s.key)); err != nil {
-		c.keys.remove(s.key)
-		return err
-	}
-	if s.stream, err = l.Transport.Detach(l.TLS); err != nil {
-		c.keys.remove(s.key)
-		return err
-	}
+// enter makes a client known.
+func (c *Sessions) enter(s *session, p *pool.Pool, user string) {
+	w := c.workers[int(c.turn.Add(1))%len(c.workers)]
+	s.group = c.groups.join(w, p, user)
+	s.pid = c.keys.add(s)
 	p.AddClient()
 	c.count.Add(1)
-	s.release = func() {
-		c.count.Add(-1)
-		l.Release()
-	}
-	if !w.loop.Post(adopt, s) {
-		s.stream.Close()
-		c.keys.remove(s.key)
-		p.RemoveClient()
-		s.release()
-		return errors.New("shutting down")
-	}
-	return nil
+}
+
+// leave undoes enter.
+func (c *Sessions) leave(s *session) {
+	c.keys.remove(s.pid)
+	c.groups.leave(s.group)
+	s.pool.RemoveClient()
+	c.count.Add(-1)
 }
 
 // adopt runs on the session's loop.
@@ -151,7 +156,7 @@ func (s *session) sharing() bool { return s.mode != config.PoolModeSession }
 
 // greeting is what ends a login: AuthenticationOk, the parameters, the key and
 // ReadyForQuery.
-func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars, key cancelKey) []byte {
+func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars, pid uint32, secret []byte) []byte {
 	b := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
 	for _, p := range welcome.Params {
 		if tracked.Index(p.Name) < 0 {
@@ -165,8 +170,8 @@ func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars
 	}
 	start := len(b)
 	b = append(b, wire.BackendKeyData, 0, 0, 0, 0)
-	b = binary.BigEndian.AppendUint32(b, key.pid)
-	b = append(b, key.secret...)
+	b = binary.BigEndian.AppendUint32(b, pid)
+	b = append(b, secret...)
 	wire.PutLen(b[start:], len(b)-start)
 	return append(b, wire.MsgReadyIdle...)
 }
@@ -198,20 +203,17 @@ func (c *Sessions) Snapshot() []ClientInfo {
 					continue
 				}
 				i := ClientInfo{
-					ID: s.id, Database: s.database, User: s.user, State: "idle", Addr: s.addr, LocalAddr: s.local,
-					ConnectedAt: s.since, RequestAt: s.requestAt, Prepared: len(s.statement),
-				}
-				if s.requestAt.IsZero() {
-					i.RequestAt = s.since
+					ID: s.id, Database: s.database, User: s.user, State: "idle", Addr: netAddrOf(s.addr), LocalAddr: netAddrOf(s.local.Value()),
+					ConnectedAt: w.timeOf(s.since), RequestAt: w.timeOf(s.requestAt), Prepared: len(s.statement),
 				}
 				switch {
 				case s.state == sessionWaiting:
-					i.State, i.Wait = "waiting", w.loop.Now().Sub(s.requestAt)
+					i.State, i.Wait = "waiting", w.now().sub(s.requestAt)
 				case s.lease != nil:
 					i.State, i.Server = "active", s.lease.ID
 				}
 				if n := tracked.Index("application_name"); n >= 0 {
-					i.ApplicationName = s.vars[n].Value
+					i.ApplicationName = s.believes.vars[n].Value
 				}
 				if cs, ok := s.stream.TLS(); ok {
 					i.TLS = &cs

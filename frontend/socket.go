@@ -3,6 +3,7 @@ package frontend
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -73,3 +74,20 @@ func (s *socket) CloseWrite() error {
 // unix reports whether the socket is local, where encryption is neither offered
 // nor required.
 func (s *socket) unix() bool { return s.LocalAddr().Network() == "unix" }
+
+// addrPortOf is what a session keeps of an address: a value that points to
+// nothing of the connection. That of a unix socket is not valid.
+func addrPortOf(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort()
+	}
+	return netip.AddrPort{}
+}
+
+// netAddrOf undoes addrPortOf, but for the path of a unix socket.
+func netAddrOf(a netip.AddrPort) net.Addr {
+	if a.IsValid() {
+		return net.TCPAddrFromAddrPort(a)
+	}
+	return &net.UnixAddr{Net: "unix"}
+}

@@ -17,6 +17,7 @@ type worker struct {
 
 	list     []*session // all of them; session.place is the index
 	giveBack func(any)  // returnLease
+	places   []*waiting // that no session has
 	toServer evloop.Gather
 	toClient evloop.Gather
 
@@ -27,9 +28,9 @@ type worker struct {
 // add makes a session part of the loop. Its stream is attached here, so that
 // nothing happens to the session before.
 func (w *worker) add(s *session) {
-	s.place = len(w.list)
+	s.place = int32(len(w.list))
 	w.list = append(w.list, s)
-	s.limits = w.limitsOf(s)
+	s.configure(w.config())
 	if s.limits.idle > 0 {
 		w.idleLimited = true
 		w.loop.Arm()
@@ -47,31 +48,14 @@ func (w *worker) remove(s *session) {
 	w.list = w.list[:len(w.list)-1]
 }
 
-func (w *worker) limitsOf(s *session) limits {
-	c := w.config()
-	l := limits{
-		query:           c.QueryTimeoutFor(s.user),
-		queryNotify:     c.QueryWaitNotify,
-		transaction:     c.TransactionTimeoutFor(s.user),
-		idleTransaction: c.IdleTransactionTimeoutFor(s.user),
-		idle:            c.ClientIdleTimeoutFor(s.user),
-		queryWait:       c.QueryWaitTimeout,
-		maxPacket:       c.MaxPacketSize,
-	}
-	if db := c.Databases[s.database]; db != nil {
-		l.queryWait = c.QueryWaitTimeoutFor(db, s.user)
-	}
-	return l
-}
-
 // config returns the present configuration, and sees to it that the sessions
-// have the limits of it.
+// have its limits.
 func (w *worker) config() *config.Config {
 	if c := w.sessions.config(); c != w.cfg {
 		w.cfg = c
 		w.idleLimited = false
 		for _, s := range w.list {
-			s.limits = w.limitsOf(s)
+			s.configure(c)
 			w.idleLimited = w.idleLimited || s.limits.idle > 0
 		}
 	}
@@ -95,6 +79,7 @@ func (w *worker) returnLease(arg any) {
 // that can run out of time.
 func (w *worker) sweep(now time.Time) bool {
 	w.config()
+	present := w.sessions.moment(now)
 	busy := w.idleLimited
 	for i := range slices.Backward(w.list) { // end removes the session from the list
 		if i >= len(w.list) {
@@ -102,8 +87,8 @@ func (w *worker) sweep(now time.Time) bool {
 		}
 		if s := w.list[i]; s.srv != nil || s.state != sessionOpen {
 			busy = true
-			s.checkBusy(now)
-		} else if s.limits.idle > 0 && now.Sub(s.readyAt) > s.limits.idle {
+			s.checkBusy(present)
+		} else if over(present, s.readyAt, s.limits.idle) {
 			s.fatal(errClientIdle)
 		}
 	}
@@ -111,10 +96,10 @@ func (w *worker) sweep(now time.Time) bool {
 }
 
 // over reports whether more than limit has passed since t.
-func over(now, t time.Time, limit time.Duration) bool { return limit > 0 && now.Sub(t) > limit }
+func over(now, t moment, limit time.Duration) bool { return limit > 0 && now.sub(t) > limit }
 
 // checkBusy looks at the timeouts of a session that is not idle.
-func (s *session) checkBusy(now time.Time) {
+func (s *session) checkBusy(now moment) {
 	l := &s.limits
 	switch s.state {
 	case sessionLingering:

@@ -6,11 +6,11 @@ import (
 	"github.com/pgvalet/pgvalet/backend/evloop"
 )
 
-// Waiter is a client's place in the queue of a pool. It is part of the client
-// and used again and again; it belongs to its loop, except for what the pool's
-// mutex guards.
+// Waiter is a place in the queue of a pool. It can be used again and again, for
+// one client at a time; it belongs to its loop, except for what the pool's mutex
+// guards.
 type Waiter struct {
-	// Static after construction.
+	// Set by its owner before Acquire.
 	Loop    *evloop.Loop
 	ID      uint64       // the client's number, for the console
 	Granted func(*Lease) // called on Loop when a server is there

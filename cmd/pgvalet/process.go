@@ -57,6 +57,7 @@ func serve(path string, verbose int, quiet bool, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	limitGarbage()
 	p := &process{path: path, verbose: verbose, stop: make(chan frontend.ShutdownMode, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	defer p.cancel()
