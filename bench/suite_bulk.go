@@ -14,7 +14,7 @@ import (
 var bulkSuite = suite{
 	name:  "bulk",
 	title: "Bulk data",
-	bases: []string{pgbouncerKind, directKind},
+	bases: []string{pgbouncerKind, directKind, relayKind},
 	figures: []figure{
 		{key: "mb_per_s", title: "MB/s", plot: true},
 		{key: "cpu_s_per_gb", title: "pooler CPU s/GB", digits: 2, cost: true, plot: true},
@@ -61,6 +61,14 @@ func runBulkSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 		{"wide SELECT", selectWide},
 	}
 	return b.eachVariant(ctx, true, func(variant string, targets []*target) error {
+		if variant == plainVariant { // the floor, see floorSuite
+			relay, err := b.startRelay(ctx)
+			if err != nil {
+				return err
+			}
+			defer relay.stop()
+			targets = append(targets, relay)
+		}
 		for _, j := range jobs {
 			samples, err := rounds(ctx, b, fmt.Sprintf("bulk %s %s", variant, j.name), targets, targetName,
 				func(ctx context.Context, t *target, round int) (figures, error) {
