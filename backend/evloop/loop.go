@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pgvalet/pgvalet/backend/evloop/record"
 )
 
@@ -21,6 +19,11 @@ const (
 	// bulkPause is how long the loop leaves the sender of bulk data alone; the
 	// kernel adds about 50 us.
 	bulkPause = 100 * time.Microsecond
+
+	// After giving way for longer than longWait the loop does not do so for
+	// the time of hurry: one in a thousand requests may notice.
+	longWait = 2 * time.Millisecond
+	hurry    = 2 * time.Second
 
 	// SweepInterval is how often deadlines are looked at.
 	SweepInterval = 100 * time.Millisecond
@@ -54,6 +57,7 @@ type Loop struct {
 	deferred    []task
 	armed       bool
 	nextSweep   time.Time
+	hurried     time.Time // until then the loop does not give way
 	turns, bulk int       // calls of Readable in this turn; those that reported Bulk
 	scheduled   time.Time // when Run was last known to the Go scheduler
 
@@ -201,6 +205,7 @@ func (l *Loop) Run() error {
 	defer l.poll.close()
 	defer l.runMailbox(true)
 	var ev [maxEvents]event
+	n := 0
 	for !l.stopped.Load() {
 		// The Go runtime takes a goroutine that has not passed its scheduler for
 		// 10 ms for one that hogs a processor: its monitor wakes up every 20 us
@@ -210,10 +215,14 @@ func (l *Loop) Run() error {
 			runtime.Gosched()
 		}
 		if l.bulk > 0 && l.bulk == l.turns && len(l.againList) == 0 {
-			pause()
+			sleepThread(bulkPause)
 		}
 		l.bulk, l.turns = 0, 0
-		n, err := l.poll.wait(ev[:], l.timeout())
+		if n > 1 && !l.now.Before(l.hurried) {
+			l.giveWay()
+		}
+		var err error
+		n, err = l.poll.wait(ev[:], l.timeout())
 		if err != nil {
 			return fmt.Errorf("event loop %d: %w", l.ID, err)
 		}
@@ -241,9 +250,16 @@ func (l *Loop) Run() error {
 // each small piece costs several times as much as one for many of them.
 func (l *Loop) Bulk() { l.bulk++ }
 
-func pause() {
-	ts := unix.NsecToTimespec(int64(bulkPause))
-	_ = unix.Nanosleep(&ts, nil) // a signal ends it early: so be it
+// giveWay lets those run first who wait for our processor: servers and clients
+// on this machine. They have more for us when we look again, and many events in
+// one turn cost less each. Where nobody waits it is one system call. Whoever
+// keeps us waiting for long is not given way to again for a while.
+func (l *Loop) giveWay() {
+	start := time.Now()
+	yieldThread()
+	if now := time.Now(); now.Sub(start) > longWait {
+		l.hurried = now.Add(hurry)
+	}
 }
 
 // timeout is how long the poller may wait: -1 for ever.
