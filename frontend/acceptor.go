@@ -40,7 +40,8 @@ type AcceptorOptions struct {
 	// wait. key is 4 to 256 bytes long.
 	Cancel func(pid uint32, key []byte)
 	// Admit takes an authenticated client over. It sends everything from
-	// AuthenticationOk to the first ReadyForQuery. With an error it has taken
+	// AuthenticationOk to the first ReadyForQuery, the first of it with
+	// Login.Write. With an error it has taken
 	// nothing: the client is told (see Error) and the connection closed. ctx
 	// ends when Admit returns, and before that, as reads and writes do, when
 	// client_login_timeout is over or the Acceptor is closed. A session that

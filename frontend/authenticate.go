@@ -135,7 +135,11 @@ func (c *client) authScram(ctx context.Context, secret auth.Secret, known bool) 
 		case err != nil:
 			return fmt.Errorf("%w: %w", errSASL, err) // the second is for the log
 		case done:
-			return c.send(&pgproto3.AuthenticationSASLFinal{Data: reply})
+			// It goes out with AuthenticationOk: the client has nothing to say
+			// in between.
+			final := pgproto3.AuthenticationSASLFinal{Data: reply}
+			c.login.out, err = final.Encode(c.login.out)
+			return err
 		}
 		if err := c.send(&pgproto3.AuthenticationSASLContinue{Data: reply}); err != nil {
 			return err

@@ -101,6 +101,9 @@ func (s *consoleSession) run() {
 
 // welcome ends the login, with what PgBouncer's console says of itself.
 func (s *consoleSession) welcome(pid uint32) error {
+	if err := s.login.Write(nil); err != nil {
+		return err
+	}
 	s.backend.Send(&pgproto3.AuthenticationOk{})
 	for _, p := range [...]Parameter{
 		{"server_version", imitated + "/bouncer"},

@@ -50,6 +50,7 @@ type Login struct {
 	Release func()
 
 	database string // the name that the client asked for
+	out      []byte // to be sent before anything else
 }
 
 // Conn returns the connection, with TLS if there is any.
@@ -60,8 +61,17 @@ func (l *Login) Conn() net.Conn {
 	return l.Transport
 }
 
-// Write sends all of b.
+// Write sends all of b, behind what the login has left to be sent with it: the
+// last word of the authentication, mostly. Whoever admits the client writes with
+// it first, with an empty b if need be.
 func (l *Login) Write(b []byte) error {
+	if l.out != nil {
+		b = append(l.out, b...)
+		l.out = nil
+	}
+	if len(b) == 0 {
+		return nil
+	}
 	_, err := l.Conn().Write(b)
 	return err
 }
@@ -106,7 +116,6 @@ type client struct {
 	tlsConfig *tls.Config // nil: TLS is not for this client
 	ticket    *ticket
 	login     Login
-	out       []byte // to be sent before anything else
 }
 
 func newClient(a *Acceptor, cfg *config.Config, conn net.Conn) *client {
@@ -149,11 +158,12 @@ func (c *client) run(ctx context.Context) error {
 	if err := c.authorize(); err != nil {
 		return err
 	}
-	if err := c.flush(nil); err != nil {
+	l := c.login // of its own: a session must not keep this login's configuration alive
+	if err := c.acceptor.o.Admit(ctx, &l); err != nil {
+		c.login.out = l.out
 		return err
 	}
-	l := c.login // of its own: a session must not keep this login's configuration alive
-	return c.acceptor.o.Admit(ctx, &l)
+	return nil
 }
 
 // check decides what can be decided before the client has proved who it is.
@@ -161,7 +171,7 @@ func (c *client) check(s *startup) error {
 	l := &c.login
 	l.User, l.database, l.Protocol = s.user, s.database, s.protocol()
 	l.Console = isConsole(s.database)
-	c.out = s.negotiate(c.out)
+	l.out = s.negotiate(l.out)
 	if c.cfg.LogConnections {
 		c.log(zapcore.InfoLevel, fmt.Sprintf("login attempt: db=%s user=%s tls=%s replication=no",
 			printable(s.database), printable(s.user), c.encryption()))
@@ -217,11 +227,6 @@ func consoleRights(cfg *config.Config, user string) (admin, stats bool) {
 
 // flush sends b after what waits to be sent.
 func (c *client) flush(b []byte) error {
-	b = append(c.out, b...)
-	c.out = nil
-	if len(b) == 0 {
-		return nil
-	}
 	if err := c.login.Write(b); err != nil {
 		return broken(err)
 	}

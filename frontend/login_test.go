@@ -241,6 +241,41 @@ func TestShutdownLeavesTheConsole(t *testing.T) {
 	}
 }
 
+// chunks keeps what each read has brought.
+type chunks struct {
+	net.Conn
+	read [][]byte
+}
+
+func (c *chunks) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read = append(c.read, bytes.Clone(p[:n]))
+	return n, err
+}
+
+// The last word of the authentication, AuthenticationOk and all up to
+// ReadyForQuery are one write: the client is woken once.
+func TestLoginEndsWithOneWrite(t *testing.T) {
+	cfg := testConfig()
+	cfg.AuthType = config.AuthScram
+	f := start(t, cfg)
+	conn := &chunks{Conn: f.dial(t, "tcp")}
+	c, err := pgconn.ParseConfig("host=127.0.0.1 user=plain dbname=shop sslmode=disable password='" + password + "'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.DialFunc = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+	pg, err := pgconn.ConnectConfig(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pg.Close(t.Context())
+	last := conn.read[len(conn.read)-1]
+	if !bytes.Contains(last, []byte("\x00\x00\x00\x0cv=")) || !bytes.HasSuffix(last, []byte("Z\x00\x00\x00\x05I")) {
+		t.Errorf("the last of %d reads brought %q", len(conn.read), last)
+	}
+}
+
 func TestErrorOfAdmitReachesTheClient(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
