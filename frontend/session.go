@@ -83,6 +83,9 @@ const sessionLinger = time.Second
 
 // Readable implements evloop.Handler.
 func (s *session) Readable(st *evloop.Stream) {
+	if s.place == notAdopted {
+		adopt(s)
+	}
 	for range readsPerTurn {
 		switch s.state {
 		case sessionOpen:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -110,6 +109,7 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		believes:  c.varSets.of(vars),
 		mode:      p.Mode(),
 		secretLen: uint8(secretLength(l)),
+		place:     notAdopted,
 	}
 	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
 	c.enter(s, p, l.User)
@@ -117,9 +117,10 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	if err == nil {
 		s.stream, err = l.Transport.Detach(l.TLS)
 	}
-	if err == nil && !s.w.loop.Post(adopt, s) {
-		s.stream.Close()
-		err = errors.New("shutting down")
+	if err == nil {
+		if err = s.w.take(s); err != nil {
+			s.stream.Close()
+		}
 	}
 	if err != nil {
 		c.leave(s)
@@ -142,13 +143,6 @@ func (c *Sessions) leave(s *session) {
 	c.groups.leave(s.group)
 	s.pool.RemoveClient()
 	c.count.Add(-1)
-}
-
-// adopt runs on the session's loop.
-func adopt(arg any) {
-	s := arg.(*session)
-	s.stats.ClientLogins++
-	s.w.add(s)
 }
 
 // sharing reports whether the session changes servers.

@@ -52,6 +52,23 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// TestSilentFromTheStart: a client that has logged in and not said a word is
+// seen by the console, ended by it, and by client_idle_timeout.
+func TestSilentFromTheStart(t *testing.T) {
+	r := newRig(t, "")
+	c := r.client()
+	infos := r.sessions.Snapshot()
+	if len(infos) != 1 || infos[0].State != "idle" {
+		t.Fatalf("the console sees %+v", infos)
+	}
+	if !r.sessions.KillClient(shownID(infos[0].ID)) {
+		t.Error("the console does not find the client")
+	}
+	c.want("FATAL 57P01 "+errKilled.Message, "EOF")
+
+	newRig(t, "client_idle_timeout = 0.3").client().want("FATAL 57P05 client_idle_timeout", "EOF")
+}
+
 // TestNoTimeout: the limits are for what their names say.
 func TestNoTimeout(t *testing.T) {
 	r := newRig(t, "query_timeout = 0.3\nidle_transaction_timeout = 0.3\nclient_idle_timeout = 0.6")

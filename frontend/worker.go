@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -25,18 +26,42 @@ type worker struct {
 	idleLimited bool           // some session has a limit on being idle
 }
 
-// add makes a session part of the loop. Its stream is attached here, so that
-// nothing happens to the session before.
-func (w *worker) add(s *session) {
+// notAdopted is the place of a session that its worker does not know yet.
+const notAdopted = -1
+
+// take gives a session to the loop. It is called by the goroutine of the login;
+// on error the session's stream is still the caller's. The loop is not woken:
+// the client's first request does that soon, and whoever wants to see all
+// sessions posts, which comes behind what is left here.
+func (w *worker) take(s *session) error {
+	if err := w.loop.Attach(s.stream, s); err != nil {
+		return err
+	}
+	leave := w.loop.Leave
+	if w.sessions.config().ClientIdleTimeoutFor(s.user) > 0 {
+		leave = w.loop.Post // the sweep must know of the session
+	}
+	if !leave(adopt, s) {
+		return errors.New("shutting down")
+	}
+	return nil
+}
+
+// adopt runs on the session's loop, once its client says something and in any
+// case when the loop reads its mail: what comes second finds it done.
+func adopt(arg any) {
+	s := arg.(*session)
+	if s.place != notAdopted {
+		return
+	}
+	w := s.w
+	s.stats.ClientLogins++
 	s.place = int32(len(w.list))
 	w.list = append(w.list, s)
 	s.configure(w.config())
 	if s.limits.idle > 0 {
 		w.idleLimited = true
 		w.loop.Arm()
-	}
-	if err := w.loop.Attach(s.stream, s); err != nil {
-		s.end(err.Error())
 	}
 }
 

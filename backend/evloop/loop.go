@@ -146,18 +146,23 @@ func (l *Loop) attach(s *Stream, h Handler) error {
 
 // Post runs fn(arg) on the loop's goroutine, soon. Any goroutine may call it.
 // It reports false when the loop has stopped and fn will not run.
-func (l *Loop) Post(fn func(any), arg any) bool {
+func (l *Loop) Post(fn func(any), arg any) bool { return l.put(task{fn, arg}, true) }
+
+// Leave is Post for what has time until something else wakes the loop. It still
+// runs before whatever is posted later.
+func (l *Loop) Leave(fn func(any), arg any) bool { return l.put(task{fn, arg}, false) }
+
+func (l *Loop) put(t task, wake bool) bool {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.closed {
-		l.mu.Unlock()
 		return false
 	}
-	l.mailbox = append(l.mailbox, task{fn, arg})
-	if !l.woken {
+	l.mailbox = append(l.mailbox, t)
+	if wake && !l.woken {
 		l.woken = true
 		l.poll.wake() // under the lock: the poller is not closed meanwhile
 	}
-	l.mu.Unlock()
 	return true
 }
 

@@ -74,6 +74,32 @@ func TestPostsFromWithin(t *testing.T) {
 	close(stop)
 }
 
+// TestLeave: what is left wakes nobody, and runs before what is posted later.
+func TestLeave(t *testing.T) {
+	l := newLoop(t, nil)
+	var ran []string
+	note := func(arg any) { ran = append(ran, arg.(string)) }
+	if !l.Leave(note, "left") {
+		t.Fatal("the loop does not take it")
+	}
+	var ev [maxEvents]event
+	if n, err := l.poll.wait(ev[:], 0); n != 0 || err != nil {
+		t.Fatalf("%d events, %v", n, err)
+	}
+	l.Post(note, "posted")
+	l.Leave(note, "left later")
+	l.Stop()
+	if err := l.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"left", "posted", "left later"}; !slices.Equal(ran, want) {
+		t.Errorf("ran %q, want %q", ran, want)
+	}
+	if l.Leave(note, "too late") {
+		t.Error("a stopped loop took it")
+	}
+}
+
 func TestAttachToStoppedLoop(t *testing.T) {
 	l := newLoop(t, nil)
 	l.Stop()
