@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -91,7 +92,7 @@ func (e *relayEnd) Readable(s *evloop.Stream) {
 		} else if n == len(buf) {
 			s.Yield()
 		}
-	case err != evloop.ErrWouldBlock:
+	case !errors.Is(err, evloop.ErrWouldBlock):
 		e.close()
 	}
 }

@@ -57,7 +57,6 @@ func serve(path string, verbose int, quiet bool, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	limitGarbage()
 	p := &process{path: path, verbose: verbose, stop: make(chan frontend.ShutdownMode, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	defer p.cancel()
@@ -156,6 +155,7 @@ func (p *process) start(g *generation) error {
 		Log:     p.log,
 	})
 	p.precompute(g)
+	p.running.Go(func() { giveBackMemory(p.ctx) })
 	for _, ln := range p.listeners.all() {
 		p.running.Go(func() {
 			if err := p.acceptor.Serve(ln); err != nil {
