@@ -57,9 +57,13 @@ func TestTimeouts(t *testing.T) {
 func TestSilentFromTheStart(t *testing.T) {
 	r := newRig(t, "")
 	c := r.client()
-	infos := r.sessions.Snapshot()
-	if len(infos) != 1 || infos[0].State != "idle" {
-		t.Fatalf("the console sees %+v", infos)
+	var infos []ClientInfo
+	r.await("the client", func() bool { // it has its greeting before it is admitted
+		infos = r.sessions.Snapshot()
+		return len(infos) == 1
+	})
+	if infos[0].State != "idle" {
+		t.Errorf("the console sees %+v", infos)
 	}
 	if !r.sessions.KillClient(shownID(infos[0].ID)) {
 		t.Error("the console does not find the client")
