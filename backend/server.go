@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -66,8 +65,11 @@ type Server struct {
 	aborted  bool // the server ignores everything up to the next Sync
 	copyIn   bool // the server reads CopyData
 	copyDone bool // … and its end has been sent
-	copySync bool // … and a Sync sent before that was known has been taken for ignored
+	copySync bool // … and a Sync for it has been taken for ignored
+	copyElse bool // … or another request for what ends it
 	inDoubt  bool // there may be one ReadyForQuery more than was asked for
+	queryEnd bool // … after the one of the simple query that failed
+	spoiled  bool // nobody can tell what the server will answer
 	failed   bool // a request of our own was answered with an error
 
 	leaving     bool // the server has said that it is about to close the connection
@@ -154,7 +156,7 @@ func (s *Server) Clean() bool { return !s.inDoubt && s.atRest() }
 func (s *Server) InDoubt() bool { return s.inDoubt && s.atRest() }
 
 func (s *Server) atRest() bool {
-	return s.tx == 'I' && !s.leaving && s.requests.len() == 0 && !s.aborted && !s.copyIn && !s.more &&
+	return s.tx == 'I' && !s.leaving && !s.spoiled && s.requests.len() == 0 && !s.aborted && !s.copyIn && !s.more &&
 		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && s.Stream.Queued() == 0 && !s.Stream.Closed()
 }
 
@@ -381,18 +383,25 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		return !ours, nil
 
 	case wire.ReadyForQuery:
-		if s.inDoubt && kind != wire.Sync && len(body) == 1 {
-			s.inDoubt, s.aborted = false, false
+		if s.spoiled {
+			return false, errOutOfStep
+		}
+		if s.inDoubt && !s.queryEnd && kind != wire.Sync && len(body) == 1 {
+			s.inDoubt, s.aborted, s.carried = false, false, 0
 			if head == nil {
 				s.tx = body[0]
 			}
+			if !ours {
+				s.holder.Ready(body[0])
+			}
 			return !ours, nil
 		}
+		s.queryEnd = false
 		if kind != wire.Sync && kind != wire.Query && kind != wire.FunctionCall || len(body) != 1 {
 			return false, errOutOfStep
 		}
 		s.requests.pop()
-		s.copyIn, s.copyDone = false, false
+		s.endCopy()
 		s.dropCopyDone()
 		if s.requests.len() == 0 {
 			s.tx = body[0]
@@ -404,7 +413,7 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		return !ours, nil
 
 	case wire.ErrorResponse:
-		return s.errorResponse(head, body), nil
+		return s.errorResponse(head), nil
 
 	case wire.ParseComplete:
 		if kind != wire.Parse {
@@ -468,7 +477,7 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if kind == wire.Query && s.copyIn && s.requests.len() > 1 && s.requests.at(1).kind == wire.CopyDone {
 			s.requests.remove(1) // or the next COPY of the same query would take it for its own
 		}
-		s.copyIn, s.copyDone, s.copySync = false, false, false
+		s.endCopy()
 		s.commandComplete(body)
 		s.endExecute(kind)
 	case wire.EmptyQueryResponse, wire.PortalSuspended:
@@ -508,25 +517,30 @@ func (s *Server) settle(st *Statement) {
 
 // errorResponse accounts for an ErrorResponse. After one in the extended
 // protocol the server ignores everything up to the next Sync.
-func (s *Server) errorResponse(head *request, body []byte) bool {
+func (s *Server) errorResponse(head *request) bool {
 	if head == nil {
 		s.leaving = true // unasked: the server is about to close the connection
 		return true
 	}
 	act := head.action
-	// The Sync was ignored if the server had begun to read the COPY when it
-	// failed; if not, it ends the batch and is answered. A fault in the data
-	// means that it had.
-	if s.copyIn && s.copySync && !dataError(body) {
-		s.inDoubt = true
+	// What came behind the COPY was read as a part of it, if the server had begun
+	// to read when it failed; if not, it is answered. Nobody can tell: a trigger
+	// or a cancel request may have struck before.
+	if s.copyIn {
+		s.inDoubt = s.inDoubt || s.copySync
+		s.queryEnd = s.inDoubt && head.kind == wire.Query
+		s.spoiled = s.spoiled || s.copyElse
 	}
-	s.copyIn, s.copyDone, s.copySync = false, false, false
+	s.endCopy()
 	if head.extended() {
 		n := 0
 		for n < s.requests.len() && s.requests.at(n).kind != wire.Sync {
 			n++
 		}
 		s.aborted = n == s.requests.len()
+		for i := 1; i < n && s.inDoubt; i++ {
+			s.spoiled = s.spoiled || s.requests.at(i).kind != wire.CopyDone
+		}
 		// The newest first, so that the holder can undo one after the other.
 		for i := n - 1; i >= 0; i-- {
 			s.drop(*s.requests.at(i))
@@ -579,25 +593,11 @@ func (s *Server) beginCopyIn(kind byte) {
 		r := *s.requests.at(1)
 		s.requests.remove(1)
 		s.drop(r)
-		s.copyDone = true // by way of an error
+		s.copyDone, s.copyElse = true, true // by way of an error
 	}
 }
 
-// dataError reports whether an ErrorResponse is about the data of a COPY
-// (classes 22 and 23). What is not there to see counts as no.
-func dataError(body []byte) bool {
-	for len(body) > 1 {
-		value, rest, ok := wire.CString(body[1:])
-		if !ok {
-			return false
-		}
-		if body[0] == 'C' {
-			return bytes.HasPrefix(value, []byte("22")) || bytes.HasPrefix(value, []byte("23"))
-		}
-		body = rest
-	}
-	return false
-}
+func (s *Server) endCopy() { s.copyIn, s.copyDone, s.copySync, s.copyElse = false, false, false, false }
 
 // answers reports whether a message of this type is the answer to a request that
 // came after the ReadyForQuery for the one before it.

@@ -18,6 +18,7 @@ func (s *Server) push(r request) {
 	switch r.kind {
 	case wire.Sync:
 		if s.copyIn && !s.copyDone {
+			s.copySync = true
 			return // ignored by a server that reads CopyData
 		}
 		s.aborted = false
@@ -31,12 +32,13 @@ func (s *Server) push(r request) {
 		}
 	default:
 		if s.aborted {
+			s.spoiled = s.spoiled || s.inDoubt // if a Sync was answered, this is too
 			s.drop(r)
 			return
 		}
 		if s.copyIn && !s.copyDone && s.requests.len() > 0 && s.requests.at(0).kind == wire.Query {
 			// The server takes it for the end of the COPY, by way of an error.
-			s.copyDone = true
+			s.copyDone, s.copyElse = true, true
 			s.drop(r)
 			return
 		}
@@ -189,7 +191,7 @@ func (s *Server) Query(sql string) {
 // to what is outstanding. It has the server come to a ReadyForQuery, and reports
 // whether it can get there at all: not with half a message sent.
 func (s *Server) Abandon() bool {
-	if s.sendLeft > 0 {
+	if s.sendLeft > 0 || s.spoiled {
 		return false
 	}
 	for i := range s.requests.len() {
