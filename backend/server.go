@@ -93,8 +93,13 @@ var errOutOfStep = errors.New("reply does not match any outstanding request")
 // errReplyTooLong bounds messages that must be seen whole.
 var errReplyTooLong = errors.New("reply is too long")
 
-// bulkAfter is how many bytes without a ReadyForQuery are bulk data.
-const bulkAfter = 256 << 10
+const (
+	// bulkAfter is how many bytes without a ReadyForQuery are bulk data.
+	bulkAfter = 256 << 10
+	// bulkRead is the least that a read of bulk data brings: less than the
+	// 8 KB that PostgreSQL sends at a time.
+	bulkRead = 4 << 10
+)
 
 // maxWhole bounds the replies that must be seen whole: ParameterStatus,
 // CommandComplete, ReadyForQuery.
@@ -181,7 +186,7 @@ func (s *Server) MidReply() bool { return s.left > 0 && s.leftForward }
 // more are to come, and tells the loop if they are bulk data. It is called by a
 // Readable of that loop.
 func (s *Server) Carried(n int) {
-	if s.carried += n; s.carried > bulkAfter {
+	if s.carried += n; s.carried > bulkAfter && n >= bulkRead {
 		if l := s.Stream.Loop(); l != nil {
 			l.Bulk()
 		}

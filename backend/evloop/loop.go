@@ -59,6 +59,7 @@ type Loop struct {
 	nextSweep   time.Time
 	hurried     time.Time // until then the loop does not give way
 	turns, bulk int       // calls of Readable in this turn; those that reported Bulk
+	isBulk      bool      // the Readable under way has reported Bulk
 	scheduled   time.Time // when Run was last known to the Go scheduler
 
 	stopped atomic.Bool
@@ -253,7 +254,17 @@ func (l *Loop) Run() error {
 // large, and nobody waits for the next bytes in particular. When nothing else
 // goes on, the loop then gives the sender a moment to send more: a read for
 // each small piece costs several times as much as one for many of them.
-func (l *Loop) Bulk() { l.bulk++ }
+func (l *Loop) Bulk() { l.isBulk = true }
+
+// readable calls a stream's handler, and counts.
+func (l *Loop) readable(s *Stream) {
+	l.turns++
+	s.handler.Readable(s)
+	if l.isBulk {
+		l.isBulk = false
+		l.bulk++
+	}
+}
 
 // giveWay lets those run first who wait for our processor: servers and clients
 // on this machine. They have more for us when we look again, and many events in
@@ -308,8 +319,7 @@ func (l *Loop) handle(e *event) {
 	s.empty = false
 	if !s.paused {
 		if !s.again { // else it has its turn in runAgain
-			l.turns++
-			s.handler.Readable(s)
+			l.readable(s)
 			l.runDeferred()
 		}
 		return
@@ -343,8 +353,7 @@ func (l *Loop) runAgain() {
 		s.again = false
 		switch {
 		case !s.paused:
-			l.turns++
-			s.handler.Readable(s)
+			l.readable(s)
 		case s.err != nil:
 			s.want(0)
 			s.handler.HungUp(s, true)
