@@ -7,24 +7,12 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// findPgbench returns the path of the pgbench beside the server's programs,
-// else of the one in PATH.
-func findPgbench(binDir string) (string, error) {
-	for _, name := range []string{filepath.Join(binDir, "pgbench"), "pgbench"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New("pgbench is not there; it comes with PostgreSQL's server programs")
-}
 
 // pgbenchRun is one run of pgbench's select-only script.
 type pgbenchRun struct {
@@ -117,7 +105,7 @@ func (r pgbenchRun) run(ctx context.Context, s *stage, t *target) (*pgbenchResul
 	if err != nil {
 		return nil, err
 	}
-	err = proc.wait()
+	err = proc.Wait()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

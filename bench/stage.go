@@ -47,7 +47,7 @@ func setStage(ctx context.Context, o *options) (_ *stage, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.credential, err = unprivileged(); err != nil {
+	if s.credential, err = backendtest.Unprivileged(); err != nil {
 		return nil, err
 	}
 	if s.dir, err = os.MkdirTemp("/tmp", "pgvalet-bench-"); err != nil {
@@ -68,8 +68,8 @@ func setStage(ctx context.Context, o *options) (_ *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.pgbench, err = findPgbench(s.pg.BinDir); err != nil {
-		return nil, err
+	if s.pgbench = backendtest.FindPgbench(s.pg.BinDir); s.pgbench == "" {
+		return nil, errors.New("pgbench is not there; it comes with PostgreSQL's server programs")
 	}
 	s.credentials = &credentials{user: userName, password: rand.Text()}
 	if err := s.pg.CreateLogin(ctx, userName, backendtest.SCRAM, s.credentials.password); err != nil {
@@ -159,17 +159,7 @@ func (s *stage) libpq(ctx context.Context, program string, port int, variant str
 
 // execIn runs statements as the superuser in the benchmark's database.
 func (s *stage) execIn(ctx context.Context, statements ...string) error {
-	conn, err := s.pg.Connect(ctx, databaseName, s.pg.Superuser)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	for _, sql := range statements {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("%w: %s", err, sql)
-		}
-	}
-	return nil
+	return s.pg.ExecIn(ctx, databaseName, statements...)
 }
 
 func (s *stage) close() error {

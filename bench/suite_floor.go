@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+
+	"github.com/pgvalet/pgvalet/backend/backendtest"
 )
 
 // floorSuite shows what the sockets cost by themselves: the poolers beside a relay
@@ -62,7 +64,7 @@ func (s *stage) startRelay(ctx context.Context) (*target, error) {
 			return nil, err
 		}
 	}
-	port, err := freePort()
+	port, err := backendtest.FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (b *bench) settled(ctx context.Context, t *target) (int64, error) {
 		if _, err := t.cpu(); err != nil { // it has ended
 			return 0, err
 		}
-		now, err := residentBytes(t.proc.pid())
+		now, err := residentBytes(t.proc.PID())
 		if err != nil {
 			return 0, err
 		}

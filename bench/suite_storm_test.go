@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/pgvalet/pgvalet/backend/backendtest"
 )
 
 func TestStormFigures(t *testing.T) {
@@ -24,7 +26,7 @@ func TestStormFigures(t *testing.T) {
 	for i := range logins {
 		logins[i] = float64(i + 1)
 	}
-	got := storm{target: &target{proc: &process{}}}.figures(log, begin, middle, end, logins)
+	got := storm{target: &target{proc: new(backendtest.Process)}}.figures(log, begin, middle, end, logins)
 	for key, want := range map[string]float64{
 		"logins_per_s":           25,
 		"login_p99_ms":           99,

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pgvalet/pgvalet/backend/backendtest"
 )
 
 // What is measured. A pooler's kind is its program's name.
@@ -37,7 +39,7 @@ type target struct {
 	port     int
 	variant  string
 	endpoint endpoint
-	proc     *process // nil for PostgreSQL
+	proc     *backendtest.Process // nil for PostgreSQL
 	logFile  string
 }
 
@@ -59,7 +61,7 @@ func (s *stage) newTarget(name string, port int, variant string) *target {
 // startPooler starts a pooler of its own for the caller, who stops it, and
 // returns when a client has got an answer through it.
 func (s *stage) startPooler(ctx context.Context, kind, name, variant string, extra ...setting) (*target, error) {
-	port, err := freePort()
+	port, err := backendtest.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +116,8 @@ func (t *target) ready(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
-		case <-t.proc.done:
-			return fmt.Errorf("it ended: %w", t.proc.err)
+		case <-t.proc.Done():
+			return fmt.Errorf("it ended: %w", t.proc.Wait())
 		case <-ctx.Done():
 			return err
 		}
@@ -125,7 +127,7 @@ func (t *target) ready(ctx context.Context) error {
 // stop ends the pooler; PostgreSQL stays.
 func (t *target) stop() {
 	if t.proc != nil {
-		t.proc.stop(syscall.SIGQUIT, syscall.SIGTERM)
+		_ = t.proc.Stop(stopPatience, syscall.SIGQUIT, syscall.SIGTERM) // how it ended is of no interest
 	}
 }
 
@@ -133,10 +135,10 @@ func (t *target) stop() {
 // it has ended.
 func (t *target) cpu() (time.Duration, error) {
 	select {
-	case <-t.proc.done:
-		return 0, fmt.Errorf("%s has ended (%v)%s", t.name, t.proc.err, t.logTail())
+	case <-t.proc.Done():
+		return 0, fmt.Errorf("%s has ended (%v)%s", t.name, t.proc.Wait(), t.logTail())
 	default:
-		return cpuTime(t.proc.pid())
+		return cpuTime(t.proc.PID())
 	}
 }
 
@@ -149,15 +151,6 @@ func (t *target) logTail() string {
 	const lines = 5
 	all := strings.Split(strings.TrimSpace(string(log)), "\n")
 	return "; its log ends: " + strings.Join(all[max(0, len(all)-lines):], " | ")
-}
-
-// freePort returns a TCP port of 127.0.0.1 that was free a moment ago.
-func freePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return ln.Addr().(*net.TCPAddr).Port, ln.Close()
 }
 
 // cpuOrNone is cpu, and 0 for PostgreSQL, whose many processes are not what is

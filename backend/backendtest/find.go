@@ -72,3 +72,14 @@ func isExecutable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
+
+// FindPgbench returns the path of the pgbench beside the server's programs,
+// else of the one in PATH, else "".
+func FindPgbench(binDir string) string {
+	for _, name := range []string{filepath.Join(binDir, "pgbench"), "pgbench"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}

@@ -57,7 +57,7 @@ type Postgres struct {
 	log        *logTail
 
 	mu   sync.Mutex // guards proc, and serialises Restart and Stop
-	proc *process   // nil when stopped
+	proc *Process   // nil when stopped
 }
 
 // StartPostgres initialises and starts a PostgreSQL server and returns when it
@@ -73,7 +73,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 		}
 		o.BinDir = dir
 	}
-	credential, err := unprivileged()
+	credential, err := Unprivileged()
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (p *Postgres) start(ctx context.Context) error {
 		}
 	}
 	for attempt := 1; ; attempt++ {
-		p.Port, err = freePort()
+		p.Port, err = FreePort()
 		if err != nil {
 			return err
 		}
@@ -189,14 +189,14 @@ func (p *Postgres) give(path string) error {
 func (p *Postgres) initdb(ctx context.Context) error {
 	cmd := p.command("initdb", "--pgdata", p.DataDir, "--username", p.Superuser,
 		"--auth", "trust", "--no-sync", "--locale", "C", "--encoding", "UTF8")
-	proc, err := startProcess(cmd)
+	proc, err := StartProcess(cmd)
 	if err != nil {
 		return err
 	}
 	select {
 	case <-proc.done:
 	case <-ctx.Done():
-		return errors.Join(ctx.Err(), proc.stop(stopPatience, syscall.SIGTERM))
+		return errors.Join(ctx.Err(), proc.Stop(stopPatience, syscall.SIGTERM))
 	}
 	if proc.err != nil {
 		return fmt.Errorf("initdb: %w: %s", proc.err, p.log)
@@ -210,7 +210,7 @@ func (p *Postgres) command(name string, args ...string) *exec.Cmd {
 	// Fixed, so that messages are English and initdb need not search for the
 	// machine's time zone.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.tempDir, "LC_ALL=C", "TZ=UTC"}
-	cmd.SysProcAttr = childAttr(p.credential)
+	cmd.SysProcAttr = ChildAttr(p.credential, syscall.SIGQUIT)
 	// A server process that outlives the postmaster for a moment keeps the
 	// pipe open.
 	cmd.WaitDelay = stopPatience
@@ -255,7 +255,7 @@ func (p *Postgres) run(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		args = append(args, "-c", name+"="+settings[name])
 	}
-	proc, err := startProcess(p.command("postgres", args...))
+	proc, err := StartProcess(p.command("postgres", args...))
 	if err != nil {
 		return err
 	}
@@ -276,14 +276,14 @@ func (p *Postgres) run(ctx context.Context) error {
 			return fmt.Errorf("postgres ended (%v) before it took connections: %s", proc.err, p.log)
 		case <-ctx.Done():
 			timer.Stop()
-			stopErr := proc.stop(stopPatience, syscall.SIGINT, syscall.SIGQUIT)
+			stopErr := proc.Stop(stopPatience, syscall.SIGINT, syscall.SIGQUIT)
 			return errors.Join(fmt.Errorf("postgres takes no connections: %w: %s", err, p.log), ctx.Err(), stopErr)
 		}
 	}
 }
 
-// freePort returns a TCP port of 127.0.0.1 that was free a moment ago.
-func freePort() (int, error) {
+// FreePort returns a TCP port of 127.0.0.1 that was free a moment ago.
+func FreePort() (int, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
@@ -299,7 +299,7 @@ func (p *Postgres) Stop() error {
 	defer p.mu.Unlock()
 	var err error
 	if p.proc != nil {
-		err = p.proc.stop(stopPatience, syscall.SIGINT, syscall.SIGQUIT)
+		err = p.proc.Stop(stopPatience, syscall.SIGINT, syscall.SIGQUIT)
 		p.proc = nil
 	}
 	if p.tempDir == "" {
@@ -316,7 +316,7 @@ func (p *Postgres) Restart(ctx context.Context) error {
 	if p.proc == nil {
 		return errors.New("postgres is stopped")
 	}
-	err := p.proc.stop(stopPatience, syscall.SIGINT, syscall.SIGQUIT)
+	err := p.proc.Stop(stopPatience, syscall.SIGINT, syscall.SIGQUIT)
 	p.proc = nil
 	if err != nil {
 		return err

@@ -74,7 +74,12 @@ func (p *Postgres) Connect(ctx context.Context, db, user string) (*pgx.Conn, err
 // Exec runs statements as the superuser in the database "postgres", each in
 // a transaction of its own but all in one session.
 func (p *Postgres) Exec(ctx context.Context, statements ...string) error {
-	conn, err := p.Connect(ctx, "postgres", p.Superuser)
+	return p.ExecIn(ctx, "postgres", statements...)
+}
+
+// ExecIn is Exec in the database db.
+func (p *Postgres) ExecIn(ctx context.Context, db string, statements ...string) error {
+	conn, err := p.Connect(ctx, db, p.Superuser)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -253,7 +254,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 // TestStartPostgresWithoutRoot repeats a test of this package as another
 // user, since elsewhere it runs as whoever runs the tests.
 func TestStartPostgresWithoutRoot(t *testing.T) {
-	credential, err := unprivileged()
+	credential, err := Unprivileged()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +285,7 @@ func TestStartPostgresWithoutRoot(t *testing.T) {
 	}
 	cmd := exec.CommandContext(testContext(t), path, "-test.v", "-test.run=^TestPostgresTakesConnectionsOverTCPAndSocket$")
 	cmd.Dir = dir
-	cmd.SysProcAttr = childAttr(credential)
+	cmd.SysProcAttr = ChildAttr(credential, syscall.SIGQUIT)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestPostgresTakesConnectionsOverTCPAndSocket")) {
 		t.Errorf("%v: %s", err, out)

@@ -13,16 +13,17 @@ import (
 	"time"
 )
 
-// process is a running child. One goroutine starts it and waits for it;
-// stop waits for that goroutine's end.
-type process struct {
+// Process is a running child. One goroutine starts it and waits for it; Stop
+// and Wait wait for that goroutine's end.
+type Process struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed when the child has ended
-	err  error         // how it ended; to be read after done
+	done chan struct{}
+	err  error // how it ended; to be read after done
 }
 
-func startProcess(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, done: make(chan struct{})}
+// StartProcess starts cmd. ChildAttr says what its SysProcAttr is best to be.
+func StartProcess(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		defer close(p.done)
@@ -43,9 +44,21 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// stop sends each signal in turn, gives the child patience to end after it,
-// and returns once the child is gone.
-func (p *process) stop(patience time.Duration, signals ...os.Signal) error {
+// PID returns the child's process ID.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the child has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Wait waits for the child and returns how it ended.
+func (p *Process) Wait() error {
+	<-p.done
+	return p.err
+}
+
+// Stop sends each signal in turn, gives the child patience to end after it,
+// kills it after that, and returns how it ended once it is gone.
+func (p *Process) Stop(patience time.Duration, signals ...os.Signal) error {
 	for _, sig := range append(signals, os.Kill) {
 		if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return err
@@ -58,13 +71,12 @@ func (p *process) stop(patience time.Duration, signals ...os.Signal) error {
 		case <-timer.C:
 		}
 	}
-	<-p.done
-	return p.err
+	return p.Wait()
 }
 
-// unprivileged returns the user to run PostgreSQL as, which refuses to run as
-// root: nil, meaning oneself, unless one is root.
-func unprivileged() (*syscall.Credential, error) {
+// Unprivileged returns the user to run servers as that refuse to run as root,
+// as PostgreSQL and PgBouncer do: nil, meaning oneself, unless one is root.
+func Unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
@@ -73,7 +85,7 @@ func unprivileged() (*syscall.Credential, error) {
 		u, err = user.Lookup("nobody")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("a user to run PostgreSQL as, instead of root: %w", err)
+		return nil, fmt.Errorf("a user to run servers as, instead of root: %w", err)
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {

@@ -464,7 +464,7 @@ func TestCloseEndsEveryKindOfConnection(t *testing.T) {
 }
 
 func TestRDSListensWhereToldAndWritesItsCA(t *testing.T) {
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/pgvalet/pgvalet/backend/backendtest"
 )
 
 // loadPatience bounds the load with its preparation and its logins, which take
@@ -66,7 +68,7 @@ func (s *stage) measure(ctx context.Context, load load, out io.Writer) (*report,
 
 // findLoad chooses pgbench, if it is there and wanted.
 func findLoad(binDir string, builtin bool) load {
-	if path := findPgbench(binDir); path != "" && !builtin {
+	if path := backendtest.FindPgbench(binDir); path != "" && !builtin {
 		return pgbench(path)
 	}
 	return builtinLoad

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"time"
@@ -19,17 +18,6 @@ const (
 	scale = 10
 	rows  = scale * 100_000
 )
-
-// findPgbench returns the path of the pgbench beside the server's programs,
-// else of the one in PATH, else "".
-func findPgbench(binDir string) string {
-	for _, name := range []string{filepath.Join(binDir, "pgbench"), "pgbench"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
-}
 
 // pgbench is the load that PostgreSQL's own program makes: its built-in
 // select-only script, with prepared statements.
