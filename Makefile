@@ -69,6 +69,10 @@ bench: build ## Measure beside PgBouncer and PostgreSQL; BENCH='-help' lists the
 bench-smoke: ## Run every benchmark of bench for a moment, to see that it works
 	@$(MAKE) --no-print-directory bench BENCH=-smoke
 
+.PHONY: compat
+compat: build ## Run PgBouncer's own tests from a checkout, SUITE=PATH; COMPAT='--help' lists options
+	@.ci/compat "$(SUITE)" $(COMPAT)
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin dist
