@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -92,6 +93,9 @@ func (f *source) check(c *Config) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
 		f.checkName(toml.Key{"users", name}, name, maxUserName)
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.Peers)) {
+		f.require(toml.Key{"peers", strconv.Itoa(id), "host"}, c.Peers[id].Host, "it is where the peer is")
 	}
 }
 
@@ -250,7 +254,7 @@ func (f *source) checkNoIAM(d *Database) {
 	if f.refused[toml.Key{"databases", d.Name, "server_auth"}.String()] {
 		return
 	}
-	for _, name := range []string{"iam_region", "iam_host", "iam_port"} {
+	for _, name := range []string{"iam_region", "iam_host", "iam_port", "iam_profile", "iam_role_arn", "iam_external_id", "iam_session_name", "iam_login_rate"} {
 		if key := (toml.Key{"databases", d.Name, name}); f.has(key) {
 			f.refuse(key, "has no effect without server_auth = iam")
 		}

@@ -23,6 +23,7 @@ type Config struct {
 	Settings         // section [pgvalet]
 	Databases map[string]*Database
 	Users     map[string]*User
+	Peers     map[int]*Peer // by id
 }
 
 // Settings are the process-wide settings; each field is the setting of the
@@ -36,35 +37,72 @@ type Settings struct {
 	UnixSocketMode  fs.FileMode
 	UnixSocketGroup string
 	MaxClientConn   int
+	ListenBacklog   int
+	SoReuseport     bool
+	PeerID          int // 0: no peers
+
 	AuthType        AuthType
 	AuthFile        string
+	AuthHBAFile     string
+	AuthIdentFile   string
+	AuthUser        string
+	AuthQuery       string
+	AuthDBName      string
+	AuthLDAPOptions Secret // may hold a password
 	ScramIterations int
 	AdminUsers      []string
 	StatsUsers      []string
+
+	ApplicationNameAddHost bool
+	DisablePQExec          bool
+	LoginNotifyMessage     string
 
 	ClientTLSSSLMode   SSLMode
 	ClientTLSKeyFile   string
 	ClientTLSCertFile  string
 	ClientTLSCAFile    string
 	ClientTLSProtocols TLSProtocols
+	ClientTLSCiphers   string
+	ClientTLS13Ciphers string
+	ClientTLSECDHCurve string
+	ClientTLSDHEParams string
 
 	// Pools.
-	PoolMode               PoolMode
-	DefaultPoolSize        int // 0: no limit
-	MinPoolSize            int
-	MaxPreparedStatements  int // 0: named statements are not tracked
-	IgnoreStartupParams    []string
-	TrackExtraParameters   []string
-	ServerResetQuery       string
-	ServerResetQueryAlways bool
-	ServerCheckQuery       string // "<empty>": an empty query; "": no check
-	ServerCheckDelay       time.Duration
+	PoolMode                 PoolMode
+	DefaultPoolSize          int // 0: no limit
+	MinPoolSize              int
+	ReservePoolSize          int
+	ReservePoolTimeout       time.Duration // 0: the reserve is never used
+	MaxDBConnections         int
+	MaxDBClientConnections   int
+	MaxUserConnections       int
+	MaxUserClientConnections int
+	AutodbIdleTimeout        time.Duration
+	PoolIdleTimeout          time.Duration
+	MaxPreparedStatements    int // 0: named statements are not tracked
+	IgnoreStartupParams      []string
+	TrackExtraParameters     []string
+	ServerResetQuery         string
+	ServerResetQueryAlways   bool
+	ServerCheckQuery         string // "<empty>": an empty query; "": no check
+	ServerCheckDelay         time.Duration
+	ServerRoundRobin         bool
+	ServerFastClose          bool
+	ServerLoginParallel      int
+	IAMLoginRate             int // logins per second to one endpoint
+
+	DNSMaxTTL          time.Duration
+	DNSNXDomainTTL     time.Duration
+	DNSZoneCheckPeriod time.Duration
+	ResolvConf         string
 
 	ServerTLSSSLMode   SSLMode
 	ServerTLSCAFile    string // SystemCAs: the system's certificate authorities
 	ServerTLSKeyFile   string
 	ServerTLSCertFile  string
 	ServerTLSProtocols TLSProtocols
+	ServerTLSCiphers   string
+	ServerTLS13Ciphers string
 
 	// Timeouts.
 	ServerLifetime         time.Duration // 0: one use
@@ -79,6 +117,7 @@ type Settings struct {
 	ClientLoginTimeout     time.Duration
 	IdleTransactionTimeout time.Duration
 	TransactionTimeout     time.Duration
+	SuspendTimeout         time.Duration
 
 	// Process.
 	LogFile           string // empty: stderr only
@@ -92,11 +131,22 @@ type Settings struct {
 	StatsPeriod       time.Duration
 	EventLoops        int // 0: max(1, cores/2)
 	MaxPacketSize     int
+	User              string // the system's user to become after the start
+	ConfFile          string
+	JobName           string
+	Syslog            bool
+	SyslogIdent       string
+	SyslogFacility    string
 
-	TCPKeepalive bool
-	TCPKeepidle  time.Duration // 0: the system's
-	TCPKeepintvl time.Duration // 0: the system's
-	TCPKeepcnt   int           // 0: the system's
+	TCPKeepalive    bool
+	TCPKeepidle     time.Duration // 0: the system's
+	TCPKeepintvl    time.Duration // 0: the system's
+	TCPKeepcnt      int           // 0: the system's
+	TCPUserTimeout  int           // milliseconds; 0: the system's
+	TCPSocketBuffer int           // bytes; 0: the system's
+	TCPDeferAccept  int           // seconds
+	PktBuf          int           // bytes
+	SbufLoopcnt     int
 }
 
 // Database is one entry of [databases].
@@ -109,18 +159,36 @@ type Database struct {
 	User     string // forced server user; empty: the client's own
 	Password Secret // for User; empty: auth_file has it
 
-	ServerAuth    ServerAuth
-	IAMRegion     string // never empty after Load when ServerAuth is ServerAuthIAM
-	IAMHost       string // the endpoint that tokens are signed for; defaults to Host
-	IAMPort       int    // defaults to Port
-	ServerTLSName string // the name the certificate must carry; defaults to IAMHost when that was set, else Host
+	ServerAuth     ServerAuth
+	IAMRegion      string // never empty after Load when ServerAuth is ServerAuthIAM
+	IAMHost        string // the endpoint that tokens are signed for; defaults to Host
+	IAMPort        int    // defaults to Port
+	IAMProfile     string // section of the AWS configuration files; empty: the SDK's choice
+	IAMRoleARN     string // role to assume; empty: none
+	IAMExternalID  string // for IAMRoleARN
+	IAMSessionName string // for IAMRoleARN
+	ServerTLSName  string // the name the certificate must carry; defaults to IAMHost when that was set, else Host
 
-	PoolMode         PoolMode      // PoolModeUnset: the global one
-	PoolSize         int           // -1: default_pool_size
-	MinPoolSize      int           // -1: min_pool_size
-	ServerLifetime   time.Duration // -1: server_lifetime
-	QueryWaitTimeout time.Duration // -1: query_wait_timeout
+	// Empty: the global one.
+	AuthUser   string
+	AuthQuery  string
+	AuthDBName string
+
+	PoolMode         PoolMode // PoolModeUnset: the global one
 	ConnectQuery     string
+	LoadBalanceHosts LoadBalanceHosts
+
+	// -1: the global setting (PoolSize: default_pool_size). The For methods of
+	// Config return what holds.
+	PoolSize               int
+	MinPoolSize            int
+	ReservePoolSize        int
+	MaxDBConnections       int
+	MaxDBClientConnections int
+	ServerLifetime         time.Duration
+	QueryWaitTimeout       time.Duration
+	ServerLoginParallel    int
+	IAMLoginRate           int
 
 	// Sent in the server's StartupMessage when not empty.
 	ClientEncoding  string
@@ -132,12 +200,24 @@ type Database struct {
 // User is one entry of [users]. A value of -1 means that the entry says
 // nothing and the database's or the global setting holds.
 type User struct {
-	Name                   string
-	PoolMode               PoolMode
-	PoolSize               int
-	QueryTimeout           time.Duration
-	QueryWaitTimeout       time.Duration
-	IdleTransactionTimeout time.Duration
-	TransactionTimeout     time.Duration
-	ClientIdleTimeout      time.Duration
+	Name                     string
+	PoolMode                 PoolMode
+	PoolSize                 int
+	ReservePoolSize          int
+	MaxUserConnections       int
+	MaxUserClientConnections int
+	QueryTimeout             time.Duration
+	QueryWaitTimeout         time.Duration
+	IdleTransactionTimeout   time.Duration
+	TransactionTimeout       time.Duration
+	ClientIdleTimeout        time.Duration
+}
+
+// Peer is one entry of [peers]: another process that clients may send the
+// cancel requests of this one to.
+type Peer struct {
+	ID       int
+	Host     string // name, address, or directory of a unix socket
+	Port     int
+	PoolSize int // -1: default_pool_size
 }

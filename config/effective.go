@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net"
 	"time"
 )
@@ -65,6 +66,63 @@ func (c *Config) PoolSizeFor(db *Database, user string) int {
 // MinPoolSizeFor returns how many servers a pool of db keeps open.
 func (c *Config) MinPoolSizeFor(db *Database) int {
 	return inherited(db.MinPoolSize, c.MinPoolSize)
+}
+
+// ReservePoolSizeFor returns how many servers the pool of db and the server user
+// may have above its size.
+func (c *Config) ReservePoolSizeFor(db *Database, user string) int {
+	return inherited(c.user(user).ReservePoolSize, db.ReservePoolSize, c.ReservePoolSize)
+}
+
+// MaxDBConnectionsFor returns the most servers of db over all users; 0: no
+// limit.
+func (c *Config) MaxDBConnectionsFor(db *Database) int {
+	return inherited(db.MaxDBConnections, c.MaxDBConnections)
+}
+
+// MaxDBClientConnectionsFor returns the most clients of db; 0: no limit.
+func (c *Config) MaxDBClientConnectionsFor(db *Database) int {
+	return inherited(db.MaxDBClientConnections, c.MaxDBClientConnections)
+}
+
+// MaxUserConnectionsFor returns the most servers of the server user over all
+// databases; 0: no limit.
+func (c *Config) MaxUserConnectionsFor(user string) int {
+	return inherited(c.user(user).MaxUserConnections, c.MaxUserConnections)
+}
+
+// MaxUserClientConnectionsFor returns the most clients that may be logged in as
+// the user; 0: no limit.
+func (c *Config) MaxUserClientConnectionsFor(user string) int {
+	return inherited(c.user(user).MaxUserClientConnections, c.MaxUserClientConnections)
+}
+
+// ServerLoginParallelFor returns how many logins the pool of db may have under
+// way at a time.
+func (c *Config) ServerLoginParallelFor(db *Database) int {
+	return inherited(db.ServerLoginParallel, c.ServerLoginParallel)
+}
+
+// IAMLoginRateFor returns the most logins per second to the endpoint of db; 0:
+// no limit.
+func (c *Config) IAMLoginRateFor(db *Database) int {
+	return inherited(db.IAMLoginRate, c.IAMLoginRate)
+}
+
+// AuthUserFor returns the server user who runs the auth_query of db; empty:
+// nobody does.
+func (c *Config) AuthUserFor(db *Database) string { return cmp.Or(db.AuthUser, c.AuthUser) }
+
+// AuthQueryFor returns the auth_query of db.
+func (c *Config) AuthQueryFor(db *Database) string { return cmp.Or(db.AuthQuery, c.AuthQuery) }
+
+// AuthDBNameFor returns the name of the entry of [databases] that the auth_query
+// of db runs in; empty: db itself.
+func (c *Config) AuthDBNameFor(db *Database) string { return cmp.Or(db.AuthDBName, c.AuthDBName) }
+
+// PeerPoolSizeFor returns the most connections to p at a time; 0: no limit.
+func (c *Config) PeerPoolSizeFor(p *Peer) int {
+	return inherited(p.PoolSize, c.DefaultPoolSize)
 }
 
 // ServerLifetimeFor returns the age at which servers of db are closed.

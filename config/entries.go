@@ -27,8 +27,9 @@ func (d *Database) table() []setting {
 			doc: `Password of user. Default: the one in auth_file.`,
 		},
 		{
-			name: "server_auth", value: choice(&d.ServerAuth, ServerAuthPassword, ServerAuthPassword, ServerAuthIAM),
-			doc: `How to log in to the server: with a password, or with an RDS IAM token made from the AWS credentials of the process (iam).`,
+			name: "server_auth", value: choice(&d.ServerAuth, ServerAuthPassword, ServerAuthPassword, ServerAuthIAM, ServerAuthDSQL, ServerAuthClientToken),
+			pendingValues: []string{"dsql", "client_token"},
+			doc:           `How to log in to the server: with a password, or with an RDS IAM token made from the AWS credentials of the process (iam), with an Aurora DSQL token (dsql), or with the token that the client logged in with (client_token).`,
 		},
 		{
 			name: "iam_region", value: text(&d.IAMRegion, ""),
@@ -43,11 +44,39 @@ func (d *Database) table() []setting {
 			doc: `The endpoint's port, where port is that of a tunnel. Default: port.`,
 		},
 		{
+			name: "iam_profile", value: text(&d.IAMProfile, ""), pending: true,
+			doc: `Profile of the AWS configuration files to take credentials from. Default: what the environment says.`,
+		},
+		{
+			name: "iam_role_arn", value: text(&d.IAMRoleARN, ""), pending: true,
+			doc: `ARN of a role to assume for making tokens. Default: none, the credentials are used as they are.`,
+		},
+		{
+			name: "iam_external_id", value: text(&d.IAMExternalID, ""), pending: true,
+			doc: `External ID that the role's trust policy asks for.`,
+		},
+		{
+			name: "iam_session_name", value: text(&d.IAMSessionName, ""), pending: true,
+			doc: `Name of the role's session, which CloudTrail shows. Default: pgvalet.`,
+		},
+		{
 			name: "server_tls_name", value: text(&d.ServerTLSName, ""),
 			doc: `The name that the server's certificate must carry with verify-full. Default: iam_host if it is set, else host.`,
 		},
 		{
-			name: "pool_mode", value: poolMode(&d.PoolMode, PoolModeUnset),
+			name: "auth_user", value: text(&d.AuthUser, ""), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
+			name: "auth_query", value: text(&d.AuthQuery, ""), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
+			name: "auth_dbname", value: text(&d.AuthDBName, ""), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
+			name: "pool_mode", value: poolMode(&d.PoolMode, PoolModeUnset), pendingValues: pendingPoolModes,
 			doc: `As the global setting.`,
 		},
 		{
@@ -59,12 +88,40 @@ func (d *Database) table() []setting {
 			doc: `As the global setting.`,
 		},
 		{
+			name: "reserve_pool_size", value: number(&d.ReservePoolSize, unset, 0, math.MaxInt32), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
+			name: "reserve_pool", value: number(&d.ReservePoolSize, unset, 0, math.MaxInt32), pending: true, alias: "reserve_pool_size",
+			doc: `The same as reserve_pool_size.`,
+		},
+		{
+			name: "max_db_connections", value: number(&d.MaxDBConnections, unset, 0, math.MaxInt32), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
+			name: "max_db_client_connections", value: number(&d.MaxDBClientConnections, unset, 0, math.MaxInt32), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
 			name: "server_lifetime", value: seconds(&d.ServerLifetime, unset),
 			doc: `As the global setting.`,
 		},
 		{
 			name: "query_wait_timeout", value: seconds(&d.QueryWaitTimeout, unset),
 			doc: `As the global setting.`,
+		},
+		{
+			name: "server_login_parallel", value: number(&d.ServerLoginParallel, unset, 1, 1000), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
+			name: "iam_login_rate", value: number(&d.IAMLoginRate, unset, 0, math.MaxInt32), pending: true,
+			doc: `As the global setting, for this database's endpoint. If several databases have the same one, the lowest holds.`,
+		},
+		{
+			name: "load_balance_hosts", value: choice(&d.LoadBalanceHosts, LoadBalanceRoundRobin, LoadBalanceRoundRobin, LoadBalanceDisable), pending: true,
+			doc: `How a list of hosts is used: each in turn (round-robin), or the same one until it fails (disable).`,
 		},
 		{
 			name: "connect_query", value: text(&d.ConnectQuery, ""),
@@ -89,16 +146,46 @@ func (d *Database) table() []setting {
 	}
 }
 
+// table is the table of an entry of [peers], bound to p.
+func (p *Peer) table() []setting {
+	return []setting{
+		{
+			name: "host", value: text(&p.Host, ""), pending: true,
+			doc: `Host name or address of the peer, or the directory of its unix socket. Required.`,
+		},
+		{
+			name: "port", value: number(&p.Port, 6432, 1, math.MaxUint16), pending: true,
+			doc: `Port of the peer, or the suffix of its unix socket's name.`,
+		},
+		{
+			name: "pool_size", value: number(&p.PoolSize, unset, 0, math.MaxInt32), pending: true,
+			doc: `Most connections to the peer at a time. Default: default_pool_size.`,
+		},
+	}
+}
+
 // table is the table of an entry of [users], bound to u.
 func (u *User) table() []setting {
 	return []setting{
 		{
-			name: "pool_mode", value: poolMode(&u.PoolMode, PoolModeUnset),
+			name: "pool_mode", value: poolMode(&u.PoolMode, PoolModeUnset), pendingValues: pendingPoolModes,
 			doc: `As the global setting.`,
 		},
 		{
 			name: "pool_size", value: number(&u.PoolSize, unset, 0, math.MaxInt32),
 			doc: `As default_pool_size.`,
+		},
+		{
+			name: "reserve_pool_size", value: number(&u.ReservePoolSize, unset, 0, math.MaxInt32), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
+			name: "max_user_connections", value: number(&u.MaxUserConnections, unset, 0, math.MaxInt32), pending: true,
+			doc: `As the global setting.`,
+		},
+		{
+			name: "max_user_client_connections", value: number(&u.MaxUserClientConnections, unset, 0, math.MaxInt32), pending: true,
+			doc: `As the global setting.`,
 		},
 		{
 			name: "query_timeout", value: seconds(&u.QueryTimeout, unset),
@@ -133,6 +220,12 @@ func newUser(name string) *User {
 	u := &User{Name: name}
 	reset(u.table())
 	return u
+}
+
+func newPeer(id int) *Peer {
+	p := &Peer{ID: id}
+	reset(p.table())
+	return p
 }
 
 func reset(table []setting) {

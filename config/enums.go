@@ -3,17 +3,18 @@ package config
 // PoolMode is when a server goes back to its pool.
 type PoolMode uint8
 
-// The pool modes, as in PgBouncer.
+// The pool modes: PgBouncer's, and one of our own.
 const (
 	PoolModeUnset PoolMode = iota // "": inherit
 	PoolModeSession
 	PoolModeTransaction
 	PoolModeStatement
+	PoolModePassthrough // a server of its own for each client
 )
 
 // String returns the mode as the file and the console write it.
 func (m PoolMode) String() string {
-	return [...]string{"", "session", "transaction", "statement"}[m]
+	return [...]string{"", "session", "transaction", "statement", "passthrough"}[m]
 }
 
 // AuthType is how a client proves who it is.
@@ -25,11 +26,17 @@ const (
 	AuthPlain
 	AuthMD5
 	AuthScram
+	AuthAny  // whoever says so, without a password
+	AuthCert // a client certificate
+	AuthHBA  // as auth_hba_file says for each client
+	AuthIAM  // an RDS IAM token as the password
+	AuthPAM
+	AuthLDAP
 )
 
 // String returns the type as the file writes it.
 func (t AuthType) String() string {
-	return [...]string{"trust", "plain", "md5", "scram-sha-256"}[t]
+	return [...]string{"trust", "plain", "md5", "scram-sha-256", "any", "cert", "hba", "iam", "pam", "ldap"}[t]
 }
 
 // SSLMode is one of libpq's six sslmodes.
@@ -55,12 +62,26 @@ type ServerAuth uint8
 
 // The ways to log in to a database.
 const (
-	ServerAuthPassword ServerAuth = iota
-	ServerAuthIAM
+	ServerAuthPassword    ServerAuth = iota
+	ServerAuthIAM                    // an RDS IAM token
+	ServerAuthDSQL                   // an Aurora DSQL token
+	ServerAuthClientToken            // the token that the client logged in with
 )
 
 // String returns the value as the file writes it.
-func (a ServerAuth) String() string { return [...]string{"password", "iam"}[a] }
+func (a ServerAuth) String() string { return [...]string{"password", "iam", "dsql", "client_token"}[a] }
+
+// LoadBalanceHosts is how a list of hosts is used.
+type LoadBalanceHosts uint8
+
+// The uses of a list of hosts.
+const (
+	LoadBalanceRoundRobin LoadBalanceHosts = iota
+	LoadBalanceDisable                     // stay with a host until it fails
+)
+
+// String returns the value as the file and the console write it.
+func (l LoadBalanceHosts) String() string { return [...]string{"round-robin", "disable"}[l] }
 
 // LogFormat is the form of a log line.
 type LogFormat uint8

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -42,7 +43,7 @@ func Parse(path string, data []byte) (*Config, error) {
 	if err != nil {
 		return nil, f.syntaxError(data, err)
 	}
-	c := &Config{Path: abs, Databases: map[string]*Database{}, Users: map[string]*User{}}
+	c := &Config{Path: abs, Databases: map[string]*Database{}, Users: map[string]*User{}, Peers: map[int]*Peer{}}
 	reset(c.table())
 	for _, e := range f.entries(nil, top) {
 		switch e.name() {
@@ -59,6 +60,17 @@ func Parse(path string, data []byte) (*Config, error) {
 				u := newUser(e.name())
 				f.read(e, u.table())
 				c.Users[u.Name] = u
+			}
+		case "peers":
+			for _, e := range f.children(e) {
+				id, err := strconv.ParseUint(e.name(), 10, 16)
+				if err != nil || id == 0 {
+					f.refuse(e.key, "a peer's name is its number, from 1 to 65535")
+					continue
+				}
+				p := newPeer(int(id))
+				f.read(e, p.table())
+				c.Peers[p.ID] = p
 			}
 		default:
 			f.unknownSection(e)
@@ -178,6 +190,20 @@ func (f *source) read(e entry, table []setting) {
 		if table[i].path != nil {
 			f.resolve(table[i])
 		}
+		f.refusePending(e.key, table[i])
+	}
+}
+
+// refusePending refuses what s is set to if nothing implements it yet.
+func (f *source) refusePending(key toml.Key, s setting) {
+	value := s.get()
+	switch {
+	case slices.Contains(s.pendingValues, value):
+		f.refuse(key, "%s is not supported by this version", value)
+	case s.pending:
+		if s.reset(); s.get() != value {
+			f.refuse(key, "is not supported by this version")
+		}
 	}
 }
 
@@ -197,12 +223,10 @@ func (f *source) unknownSection(e entry) {
 	switch {
 	case e.name() == "pgbouncer":
 		f.refuse(e.key, "unknown section; in TOML it is [pgvalet]")
-	case e.name() == "peers":
-		f.refuse(e.key, "PgBouncer has this section, this version of pgvalet does not")
 	case slices.Contains(names((&Settings{}).table()), e.name()):
 		f.refuse(e.key, "belongs in section [pgvalet]")
 	default:
-		f.refuse(e.key, "unknown section; there are [pgvalet], [databases.NAME] and [users.NAME]")
+		f.refuse(e.key, "unknown section; there are [pgvalet], [databases.NAME], [users.NAME] and [peers.ID]")
 	}
 }
 
@@ -217,15 +241,12 @@ func (f *source) unknownKey(e entry, table []setting) {
 		{"pgvalet", (&Settings{}).table()},
 		{"databases.NAME", (&Database{}).table()},
 		{"users.NAME", (&User{}).table()},
+		{"peers.ID", (&Peer{}).table()},
 	} {
 		if slices.Contains(names(other.table), name) {
 			f.refuse(e.key, "unknown key here; it belongs in [%s]", other.section)
 			return
 		}
-	}
-	if slices.Contains(unsupported, name) {
-		f.refuse(e.key, "PgBouncer has this setting, this version of pgvalet does not")
-		return
 	}
 	if n := nearest(name, known); n != "" {
 		f.refuse(e.key, "unknown key; did you mean %s?", n)

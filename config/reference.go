@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 )
 
@@ -12,7 +11,7 @@ const referenceStart = `# Configuration
 
 <!-- Written from the tables in the package config: go test ./config -update -->
 
-pgvalet reads one TOML file with the sections ` + "`[pgvalet]`, `[databases.NAME]` and `[users.NAME]`" + `. The keys are
+pgvalet reads one TOML file with the sections ` + "`[pgvalet]`, `[databases.NAME]`, `[users.NAME]` and `[peers.ID]`" + `. The keys are
 PgBouncer's, letter for letter, and some more. A complete example is [pgvalet.toml](pgvalet.toml).
 
 - Unknown keys, wrong types, values out of range and contradictions are errors. All are reported at once, with their lines,
@@ -25,7 +24,7 @@ PgBouncer's, letter for letter, and some more. A complete example is [pgvalet.to
 - Relative paths start from the directory of the file.
 - A user's entry holds before the database's, and that before the global setting.
 - RELOAD and SIGHUP apply the file again. A setting marked "needs a restart" keeps its old value until then; everything in
-  ` + "`[databases]` and `[users]`" + ` is applied.
+  ` + "`[databases]`, `[users]` and `[peers]`" + ` is applied.
 
 ## Defaults that differ from PgBouncer's
 
@@ -57,7 +56,7 @@ func WriteReference(w io.Writer) error {
 			if s.restart {
 				reload = "RELOAD: no, needs a restart"
 			}
-			fmt.Fprintf(b, "\n#### %s\n\nDefault: %s · %s · %s\n\n%s\n", s.name, code(s.get()), s.unit, reload, s.doc)
+			fmt.Fprintf(b, "\n#### %s\n\nDefault: %s · %s · %s\n\n%s\n", s.name, code(s.get()), s.unit, reload, s.meaning())
 		}
 	}
 	b.WriteString("\n## Section [databases.NAME]\n\nNAME is what clients ask for. The names `pgbouncer` and `pgvalet` are the console's.\n\n")
@@ -65,10 +64,8 @@ func WriteReference(w io.Writer) error {
 	b.WriteString("\n## Section [users.NAME]\n\nNAME is the user who logs in; for the pool's settings, the server user.\n\n")
 	writeEntries(b, newUser("").table())
 
-	b.WriteString("\n## Keys of PgBouncer that this version refuses\n\n")
-	keys := slices.Clone(unsupported)
-	slices.Sort(keys)
-	fmt.Fprintf(b, "`%s`; `user` in `[pgvalet]`, an entry `*` in `[databases]`, and the section `[peers]`.\n", strings.Join(keys, "`, `"))
+	b.WriteString("\n## Section [peers.ID]\n\nID is the peer_id of another process, from 1 to 65535. The entry of the process itself is ignored.\n\n")
+	writeEntries(b, newPeer(0).table())
 	return b.Flush()
 }
 
@@ -79,8 +76,19 @@ func writeEntries(b *bufio.Writer, table []setting) {
 		if v := s.get(); v != "" {
 			def = code(v)
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", s.name, s.unit, def, s.doc)
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", s.name, s.unit, def, s.meaning())
 	}
+}
+
+// meaning is doc, and what of it nothing implements yet.
+func (s setting) meaning() string {
+	switch {
+	case s.pending:
+		return s.doc + " **Not supported by this version**, which accepts the default only."
+	case len(s.pendingValues) > 0:
+		return s.doc + " **Not supported by this version**: " + strings.Join(s.pendingValues, ", ") + "."
+	}
+	return s.doc
 }
 
 func code(value string) string {

@@ -66,5 +66,7 @@ func (d *Database) SameServer(o *Database) bool {
 	return d.DBName == o.DBName && d.Host == o.Host && d.Port == o.Port && d.User == o.User &&
 		d.ConnectQuery == o.ConnectQuery && d.ServerAuth == o.ServerAuth && d.IAMRegion == o.IAMRegion &&
 		d.IAMHost == o.IAMHost && d.IAMPort == o.IAMPort && d.ServerTLSName == o.ServerTLSName &&
+		d.IAMProfile == o.IAMProfile && d.IAMRoleARN == o.IAMRoleARN && d.IAMExternalID == o.IAMExternalID && d.IAMSessionName == o.IAMSessionName &&
+		d.AuthQuery == o.AuthQuery && d.AuthDBName == o.AuthDBName && d.LoadBalanceHosts == o.LoadBalanceHosts &&
 		d.ClientEncoding == o.ClientEncoding && d.DateStyle == o.DateStyle && d.TimeZone == o.TimeZone && d.ApplicationName == o.ApplicationName
 }

@@ -46,6 +46,7 @@ func TestSameServer(t *testing.T) {
 	recycle := []string{
 		"DBName", "Host", "Port", "User", "ConnectQuery",
 		"ServerAuth", "IAMRegion", "IAMHost", "IAMPort", "ServerTLSName",
+		"IAMProfile", "IAMRoleARN", "IAMExternalID", "IAMSessionName", "AuthQuery", "AuthDBName", "LoadBalanceHosts",
 		"ClientEncoding", "DateStyle", "TimeZone", "ApplicationName",
 	}
 	a, b := newDatabase("x"), newDatabase("x")

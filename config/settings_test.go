@@ -5,9 +5,12 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // Every exported field is set by one key, and that key has its name.
@@ -16,6 +19,7 @@ func TestEveryFieldHasOneSetting(t *testing.T) {
 		s Settings
 		d Database
 		u User
+		p Peer
 	)
 	for _, section := range []struct {
 		name  string
@@ -25,11 +29,18 @@ func TestEveryFieldHasOneSetting(t *testing.T) {
 		{"Settings", reflect.ValueOf(&s).Elem(), s.table()},
 		{"Database", reflect.ValueOf(&d).Elem(), d.table()},
 		{"User", reflect.ValueOf(&u).Elem(), u.table()},
+		{"Peer", reflect.ValueOf(&p).Elem(), p.table()},
 	} {
 		t.Run(section.name, func(t *testing.T) {
-			owner := map[string]string{"Name": "(the table's own name)"}
+			owner := map[string]string{"Name": "(the table's own name)", "ID": "(the table's own name)"}
 			for _, s := range section.table {
 				field := changedField(t, section.v, s)
+				if s.alias != "" {
+					if owner[field] != s.alias {
+						t.Errorf("%s, an alias of %s, sets %s", s.name, s.alias, field)
+					}
+					continue
+				}
 				if owner[field] != "" {
 					t.Errorf("%s sets %s, which %s sets too", s.name, field, owner[field])
 				}
@@ -52,7 +63,7 @@ func TestEveryFieldHasOneSetting(t *testing.T) {
 func changedField(t *testing.T, v reflect.Value, s setting) string {
 	t.Helper()
 	v.SetZero()
-	for _, candidate := range []any{int64(2000), int64(7), int64(3), true, "session", "md5", "iam", "json", "verify-ca", "0700", "tlsv1.2", "word"} {
+	for _, candidate := range []any{int64(2000), int64(7), int64(3), true, "session", "md5", "iam", "json", "verify-ca", "0700", "tlsv1.2", "disable", "word"} {
 		if s.set(candidate) != nil {
 			continue
 		}
@@ -72,15 +83,72 @@ func changedField(t *testing.T, v reflect.Value, s setting) string {
 }
 
 func TestTablesAreDocumented(t *testing.T) {
-	all := slices.Concat(new(Settings).table(), new(Database).table(), new(User).table())
+	all := slices.Concat(new(Settings).table(), new(Database).table(), new(User).table(), new(Peer).table())
 	for _, s := range all {
 		if !strings.HasSuffix(s.doc, ".") || s.unit == "" {
 			t.Errorf("%s: documentation %q, unit %q", s.name, s.doc, s.unit)
 		}
-		if slices.Contains(unsupported, s.name) {
-			t.Errorf("%s is supported, and in the list of what is not", s.name)
+		for _, v := range s.pendingValues {
+			if s.set(v) != nil {
+				t.Errorf("%s does not take its pending value %s", s.name, v)
+			}
 		}
 	}
+}
+
+// A file may repeat the default of a pending setting, and set it to nothing else.
+func TestPending(t *testing.T) {
+	for _, section := range []struct {
+		name  string
+		table []setting
+	}{
+		{"pgvalet", new(Settings).table()},
+		{"databases.d", new(Database).table()},
+		{"users.u", new(User).table()},
+		{"peers.1", new(Peer).table()},
+	} {
+		for _, s := range section.table {
+			s.reset()
+			def := s.get()
+			for _, candidate := range []string{`7`, `true`, `"disable"`, `"word"`} {
+				var v struct{ V any }
+				if _, err := toml.Decode("V = "+candidate, &v); err != nil {
+					t.Fatal(err)
+				}
+				if !s.pending || s.set(v.V) != nil || s.get() == def {
+					continue
+				}
+				want := "t.toml:2: " + section.name + "." + s.name + ": is not supported by this version"
+				if err := parseError(t, "["+section.name+"]\n"+s.name+" = "+candidate); !strings.Contains(err, want) {
+					t.Errorf("%s = %s: %s", s.name, candidate, err)
+				}
+			}
+			if def != "" {
+				if n, err := strconv.Atoi(def); err == nil {
+					def = strconv.Itoa(n)
+				} else {
+					def = strconv.Quote(def)
+				}
+				if err := parseError(t, "["+section.name+"]\n"+s.name+" = "+def); s.pending && strings.Contains(err, "not supported") {
+					t.Errorf("%s = %s: %s", s.name, def, err)
+				}
+			}
+			for _, v := range s.pendingValues {
+				want := "." + s.name + ": " + v + " is not supported by this version"
+				if err := parseError(t, "["+section.name+"]\n"+s.name+" = '"+v+"'"); !strings.Contains(err, want) {
+					t.Errorf("%s = %s: %s", s.name, v, err)
+				}
+			}
+		}
+	}
+}
+
+func parseError(t *testing.T, text string) string {
+	t.Helper()
+	if _, err := Parse("t.toml", []byte(text)); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 func TestDefaults(t *testing.T) {

@@ -246,7 +246,14 @@ func sslMode(p *SSLMode, def SSLMode) value {
 }
 
 func poolMode(p *PoolMode, def PoolMode) value {
-	return choice(p, def, PoolModeSession, PoolModeTransaction, PoolModeStatement)
+	return choice(p, def, PoolModeSession, PoolModeTransaction, PoolModeStatement, PoolModePassthrough)
+}
+
+// pendingPoolModes are the pool modes that nothing implements yet.
+var pendingPoolModes = []string{"passthrough"}
+
+func authType(p *AuthType, def AuthType) value {
+	return choice(p, def, AuthTrust, AuthPlain, AuthMD5, AuthScram, AuthAny, AuthCert, AuthHBA, AuthIAM, AuthPAM, AuthLDAP)
 }
 
 func fileMode(p *fs.FileMode, def fs.FileMode) value {
