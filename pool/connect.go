@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/puddle/v2"
 	"go.uber.org/zap"
 
 	"github.com/pgvalet/pgvalet/backend"
@@ -68,34 +67,20 @@ func (p *Pool) nearlyFree() int {
 
 // open makes one server, which goes to the oldest waiter.
 func (p *Pool) open() {
-	p.mu.Lock()
-	servers := p.servers
-	p.mu.Unlock()
-	err := servers.CreateResource(p.set.ctx) // calls connect
+	err := p.servers.CreateResource(p.set.ctx) // calls connect
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.connecting--
 	defer p.set.changed()
-	switch {
-	case errors.Is(err, puddle.ErrNotAvailable): // pool_size has become smaller meanwhile
-		p.launch()
-		return
-	case err != nil:
+	if err != nil {
 		p.loginFailed(err)
 		return
 	}
 	p.failed, p.failures = nil, 0
-	if servers == p.servers {
-		p.idle++
-		p.dispatch()
-	} else { // pool_size has changed meanwhile
-		for _, res := range servers.AcquireAllIdle() {
-			l := res.Value()
-			l.res = res
-			p.close(l, "pool_size changed")
-		}
-	}
+	p.idle++
+	p.dispatch()
+	p.closeStale() // it may have become unwanted meanwhile
 	p.launch()
 }
 
@@ -103,7 +88,7 @@ func (p *Pool) open() {
 // a loop.
 func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 	p.mu.Lock()
-	target, generation, home := p.target, p.generation, p.servers
+	target, generation := p.target, p.generation
 	p.mu.Unlock()
 	if target == nil {
 		return nil, ErrDatabaseRemoved
@@ -113,7 +98,7 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lease{ID: p.set.nextID.Add(1), Pool: p, home: home, generation: generation}
+	l := &Lease{ID: p.set.nextID.Add(1), Pool: p, generation: generation}
 	l.care.lease = l
 	s, err := backend.NewServer(target, login, backend.ServerOptions{
 		Tracked:     p.set.tracked,

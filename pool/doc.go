@@ -1,7 +1,7 @@
 // Package pool decides who may use which server, and when.
 //
 // A Pool is the servers of one database and user. puddle holds the servers
-// themselves: their construction, their limit, the idle ones (the one used
+// themselves: their construction, the idle ones (the one used
 // last goes first) and their end. In front of it stands the queue of clients
 // that wait, strictly in order of arrival, which puddle has no notion of.
 //

@@ -43,7 +43,6 @@ type Lease struct {
 	ID         uint64
 	Server     *backend.Server
 	Pool       *Pool
-	home       *puddle.Pool[*Lease]
 	generation uint64
 	log        *zap.Logger
 
@@ -84,7 +83,7 @@ func (l *Lease) Release(loop *evloop.Loop) {
 		return
 	}
 	if why := p.mustClose(l, loop.Now()); why != "" {
-		l.state = stateClosing
+		p.condemn(l, why)
 		p.mu.Unlock()
 		l.Destroy(why)
 		return
@@ -133,6 +132,9 @@ func (l *Lease) forget() {
 		return
 	}
 	delete(p.leases, l)
+	if l.state == stateClosing {
+		p.closing--
+	}
 	l.state = stateClosing
 	if l.res != nil {
 		l.res.Hijack() // it is closed already; unlike Destroy this frees its place at once

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ type Pool struct {
 	servers     *puddle.Pool[*Lease]
 	leases      map[*Lease]struct{} // every open server
 	idle        int                 // of these, how many puddle holds
+	closing     int                 // of these, how many are about to be closed
 	connecting  int
 	waiting     waitList
 	paused      bool
@@ -72,18 +74,13 @@ type Pool struct {
 	clients     int       // clients of the pool, waiting or not
 }
 
-// maxPuddle stands for "no limit".
-const maxPuddle = 1 << 30
-
+// newPuddle makes what holds the idle servers. How many there may be is not
+// puddle's to decide: its limit could not be changed.
 func (p *Pool) newPuddle() *puddle.Pool[*Lease] {
-	size := p.size
-	if size == 0 {
-		size = maxPuddle
-	}
 	pd, err := puddle.NewPool(&puddle.Config[*Lease]{
 		Constructor: p.connect,
 		Destructor:  func(*Lease) {}, // the loop has closed it already
-		MaxSize:     int32(size),
+		MaxSize:     math.MaxInt32,
 	})
 	if err != nil {
 		panic(err) // the size is positive
@@ -295,8 +292,14 @@ func (p *Pool) closeIdle(why func(*Lease, *puddle.Resource[*Lease]) string) {
 
 // close closes a claimed, parked server on its loop. mu is held.
 func (p *Pool) close(l *Lease, why string) {
-	l.state, l.closeWhy = stateClosing, why
+	p.condemn(l, why)
 	l.Server.Stream.Loop().Post(closeClaimed, l)
+}
+
+// condemn notes that a server is about to be closed. mu is held.
+func (p *Pool) condemn(l *Lease, why string) {
+	l.state, l.closeWhy = stateClosing, why
+	p.closing++
 }
 
 // mustClose is why a free server is not to be lent again, "" if it is. mu is
@@ -305,7 +308,7 @@ func (p *Pool) mustClose(l *Lease, now time.Time) string {
 	switch {
 	case p.db == nil:
 		return "database removed"
-	case l.generation != p.generation || l.home != p.servers:
+	case l.generation != p.generation:
 		return "database configuration changed"
 	case p.paused:
 		return "pause mode"
@@ -313,6 +316,8 @@ func (p *Pool) mustClose(l *Lease, now time.Time) string {
 		return "server shutting down"
 	case l.closeWhy != "":
 		return l.closeWhy
+	case p.size > 0 && len(p.leases)-p.closing > p.size: // it has become smaller
+		return "too many servers in the pool"
 	case p.lifetime == 0 && l.requestAt.IsZero():
 		return "" // one use, which is still to come
 	case p.lifetime == 0:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -159,24 +160,64 @@ func TestCheckedServerIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestPoolSizeChangeKeepsTheLimit(t *testing.T) {
-	ps := newPools(t, "", "pool_size = 2")
-	p := appPool(t, ps)
-	a, b := newUser(ps), newUser(ps)
-	la, lb := a.borrow(t, p), b.borrow(t, p)
-
+// reload puts a changed configuration into force.
+func reload(ps *Pools, change func(*config.Config, *config.Database)) {
 	s := *ps.settings.Load()
 	cfg, db := *s.Config, *s.Config.Databases["app"]
-	db.PoolSize = 1
-	cfg.Databases = map[string]*config.Database{"app": &db}
+	cfg.Databases = maps.Clone(cfg.Databases)
+	cfg.Databases["app"] = &db
+	change(&cfg, &db)
 	s.Config = &cfg
 	ps.Reload(s)
+}
 
-	a.release(la)
-	b.release(lb)
-	until(t, ps, "empty", func(i Info) bool { return i.Servers() == 0 && i.Size == 1 })
-	a.release(a.borrow(t, p))
-	until(t, ps, "small", func(i Info) bool { return i.Servers() == 1 && i.Idle == 1 })
+// TestPoolSizeChange: servers beyond the new size are closed when they are free,
+// the others stay.
+func TestPoolSizeChange(t *testing.T) {
+	ps := newPools(t, "", "pool_size = 3")
+	p := appPool(t, ps)
+	users := []*user{newUser(ps), newUser(ps), newUser(ps)}
+	var leases []*Lease
+	for _, u := range users {
+		leases = append(leases, u.borrow(t, p))
+	}
+	users[0].release(leases[0])
+
+	reload(ps, func(_ *config.Config, db *config.Database) { db.PoolSize = 1 })
+	until(t, ps, "smaller by the idle server", func(i Info) bool { return i.Servers() == 2 && i.Active == 2 })
+	users[1].release(leases[1])
+	until(t, ps, "small", func(i Info) bool { return i.Servers() == 1 && i.Active == 1 && i.Size == 1 })
+	users[2].release(leases[2])
+	if l := users[0].borrow(t, p); l != leases[2] {
+		t.Error("the last server was replaced")
+	}
+
+	reload(ps, func(_ *config.Config, db *config.Database) { db.PoolSize = 2 })
+	more := users[1].borrow(t, p)
+	until(t, ps, "larger", func(i Info) bool { return i.Servers() == 2 && i.Active == 2 })
+	users[1].release(more)
+	users[0].release(leases[2])
+	until(t, ps, "idle", func(i Info) bool { return i.Servers() == 2 && i.Idle == 2 })
+}
+
+// TestRemovedWhileConnecting: a server that is there only when its database has
+// been removed does not stay.
+func TestRemovedWhileConnecting(t *testing.T) {
+	ps := newPools(t, "", `connect_query = "select pg_sleep(0.3)"`)
+	p := appPool(t, ps)
+	u := newUser(ps)
+	u.w.Loop.Call(func() {
+		if l, err := p.Acquire(&u.w); l != nil || err != nil {
+			t.Error(l, err)
+		}
+	})
+	reload(ps, func(c *config.Config, _ *config.Database) { delete(c.Databases, "app") })
+	if err := <-u.err; !errors.Is(err, ErrDatabaseRemoved) {
+		t.Error(err)
+	}
+	if err := ps.untilGone(t.Context(), []*Pool{p}, func() bool { return true }); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestPauseWaitsForTheLastServer(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/puddle/v2"
 	"go.uber.org/zap"
 
 	"github.com/pgvalet/pgvalet/auth"
@@ -165,6 +164,7 @@ func (ps *Pools) Get(database, user string) (*Pool, error) {
 		wantWelcome: make(map[chan welcomeAnswer]struct{}),
 		paused:      ps.paused[db.Name],
 	}
+	p.servers = p.newPuddle()
 	p.configure(ps.settings.Load(), db)
 	ps.pools[k] = p
 	return p, nil
@@ -184,13 +184,7 @@ func (p *Pool) configure(s *Settings, db *config.Database) {
 	p.mode = c.PoolModeFor(db, p.User)
 	p.minSize = c.MinPoolSizeFor(db)
 	p.lifetime = c.ServerLifetimeFor(db)
-	if size := c.PoolSizeFor(db, p.User); p.servers == nil || size != p.size {
-		if p.servers != nil {
-			p.closeIdle(func(*Lease, *puddle.Resource[*Lease]) string { return "pool_size changed" })
-		}
-		p.size = size
-		p.servers = p.newPuddle()
-	}
+	p.size = c.PoolSizeFor(db, p.User)
 }
 
 // newTarget is where and how the servers of a pool are logged in to.

@@ -90,7 +90,7 @@ func (ps *Pools) Servers() []ServerInfo {
 			i := ServerInfo{
 				ID: l.ID, Database: p.Database, User: p.User, State: l.shown().String(), Addr: s.Addr, LocalAddr: s.LocalAddr,
 				ConnectedAt: s.ConnectedAt, RequestAt: l.requestAt, Client: l.client, PID: s.PID,
-				CloseNeeded: l.state == stateClosing || l.generation != p.generation || l.home != p.servers || p.db == nil,
+				CloseNeeded: l.state == stateClosing || l.generation != p.generation || p.db == nil,
 			}
 			if cs, ok := s.Stream.TLS(); ok {
 				i.TLS = &cs
