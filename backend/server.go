@@ -61,16 +61,10 @@ type Server struct {
 	requests requestQueue
 	prepared prepared
 
-	tx       byte // transaction status of the last ReadyForQuery; 0 while requests are outstanding
-	aborted  bool // the server ignores everything up to the next Sync
-	copyIn   bool // the server reads CopyData
-	copyDone bool // … and its end has been sent
-	copySync bool // … and a Sync for it has been taken for ignored
-	copyElse bool // … or another request for what ends it
-	inDoubt  bool // there may be one ReadyForQuery more than was asked for
-	queryEnd bool // … after the one of the simple query that failed
-	spoiled  bool // nobody can tell what the server will answer
-	failed   bool // a request of our own was answered with an error
+	tx      byte // transaction status of the last ReadyForQuery; 0 while requests are outstanding
+	aborted bool // the server ignores everything up to the next Sync
+	copy    copyIn
+	failed  bool // a request of our own was answered with an error
 
 	leaving     bool // the server has said that it is about to close the connection
 	more        bool // the last read filled its buffer: there may be replies that nobody has seen
@@ -86,13 +80,6 @@ type Server struct {
 	unnamedBatch   uint64 // … and the batch of the last one
 }
 
-// errOutOfStep means that a server's replies do not match what it was asked.
-// There is no way to know whose they are: the connection is given up.
-var errOutOfStep = errors.New("reply does not match any outstanding request")
-
-// errReplyTooLong bounds messages that must be seen whole.
-var errReplyTooLong = errors.New("reply is too long")
-
 const (
 	// bulkAfter is how many bytes without a ReadyForQuery are bulk data.
 	bulkAfter = 256 << 10
@@ -100,10 +87,6 @@ const (
 	// 8 KB that PostgreSQL sends at a time.
 	bulkRead = 4 << 10
 )
-
-// maxWhole bounds the replies that must be seen whole: ParameterStatus,
-// CommandComplete, ReadyForQuery.
-const maxWhole = 64 << 20
 
 // readsPerTurn is how many buffers one server or client may fill in one turn of
 // its loop.
@@ -154,14 +137,14 @@ func (s *Server) Hold(h Holder) { s.holder = h }
 
 // Clean reports whether the server can go to somebody else: it is idle outside
 // a transaction, owes nothing, reads no COPY and has got every message whole.
-func (s *Server) Clean() bool { return !s.inDoubt && s.atRest() }
+func (s *Server) Clean() bool { return s.copy.doubt == noDoubt && s.atRest() }
 
 // InDoubt reports whether the server would be clean but for a ReadyForQuery that
 // may or may not come. Any query of our own settles that.
-func (s *Server) InDoubt() bool { return s.inDoubt && s.atRest() }
+func (s *Server) InDoubt() bool { return s.copy.inDoubt() && s.atRest() }
 
 func (s *Server) atRest() bool {
-	return s.tx == 'I' && !s.leaving && !s.spoiled && s.requests.len() == 0 && !s.aborted && !s.copyIn && !s.more &&
+	return s.tx == 'I' && !s.leaving && s.requests.len() == 0 && !s.aborted && !s.copy.active() && !s.more &&
 		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && s.Stream.Queued() == 0 && !s.Stream.Closed()
 }
 
@@ -173,7 +156,7 @@ func (s *Server) TxStatus() byte { return s.tx }
 func (s *Server) Outstanding() int { return s.requests.len() }
 
 // CopyIn reports whether the server waits for CopyData.
-func (s *Server) CopyIn() bool { return s.copyIn && !s.copyDone }
+func (s *Server) CopyIn() bool { return s.copy.reading() }
 
 // Aborted reports whether the server ignores everything up to the next Sync.
 func (s *Server) Aborted() bool { return s.aborted }
@@ -286,368 +269,5 @@ func (s *Server) lost(err error) {
 	if h != nil {
 		h.Settle()
 		h.Lost(err)
-	}
-}
-
-// replies accounts for the messages in data and gives the holder its share. It
-// returns the start of a message that cannot be judged yet.
-func (s *Server) replies(data []byte) ([]byte, error) {
-	run, pos := 0, 0 // data[run:pos] is to be forwarded
-	for {
-		if s.left > 0 {
-			n := min(s.left, len(data)-pos)
-			s.left -= n
-			if !s.leftForward {
-				s.holder.Forward(data[run:pos])
-				run = pos + n
-			}
-			pos += n
-			if s.left > 0 {
-				break
-			}
-		}
-		if s.requests.len() > 0 && s.silent(s.requests.at(0)) {
-			s.holder.Forward(data[run:pos])
-			run = pos
-			s.answerSilent()
-		}
-		typ, n, ok := wire.Header(data[pos:])
-		if !ok {
-			break
-		}
-		if n < wire.HeaderLen {
-			s.holder.Forward(data[run:pos])
-			return nil, fmt.Errorf("message %q from server: %w", typ, errOutOfStep)
-		}
-		body := data[pos+wire.HeaderLen : min(pos+n, len(data))]
-		if typ == wire.ReadyForQuery || typ == wire.ParameterStatus || typ == wire.CommandComplete {
-			if len(body) < n-wire.HeaderLen {
-				if n > maxWhole {
-					s.holder.Forward(data[run:pos])
-					return nil, fmt.Errorf("message %q from server: %w", typ, errReplyTooLong)
-				}
-				break
-			}
-		}
-		fwd, err := s.account(typ, body)
-		if err != nil {
-			s.holder.Forward(data[run:pos]) // the holder's without a doubt
-			return nil, fmt.Errorf("message %q from server: %w", typ, err)
-		}
-		if !fwd {
-			s.holder.Forward(data[run:pos])
-			run = pos + wire.HeaderLen + len(body)
-		}
-		pos += wire.HeaderLen + len(body)
-		s.left, s.leftForward = n-wire.HeaderLen-len(body), fwd
-	}
-	s.holder.Forward(data[run:pos])
-	return data[pos:], nil
-}
-
-// silent reports whether the server will say nothing to r when its turn has
-// come: it was never sent, or is the end of a COPY that is over.
-func (s *Server) silent(r *request) bool {
-	return r.action == fake || r.kind == wire.CopyDone && !s.copyIn
-}
-
-// answerSilent takes the silent requests from the head of the queue, and makes
-// up the replies to those that were never sent.
-func (s *Server) answerSilent() {
-	for s.requests.len() > 0 && s.silent(s.requests.at(0)) {
-		switch r := s.requests.pop(); r.kind {
-		case wire.Parse:
-			s.holder.Forward(wire.MsgParseComplete)
-		case wire.Close:
-			s.holder.Forward(wire.MsgCloseComplete)
-			s.holder.Closed(r.undo)
-		}
-	}
-}
-
-// account matches one reply with the oldest request and reports whether the
-// holder gets it. body may be incomplete, except where replies makes sure.
-func (s *Server) account(typ byte, body []byte) (bool, error) {
-	var head *request
-	var kind byte
-	if s.requests.len() > 0 {
-		head = s.requests.at(0)
-		kind = head.kind
-	}
-	ours := head != nil && head.action != forward
-	if s.inDoubt && answers(typ) {
-		s.inDoubt = false // it would have come before
-	}
-	switch typ {
-	case wire.NoticeResponse:
-		return !ours, nil
-	case wire.NotificationResponse:
-		return true, nil
-	case wire.ParameterStatus:
-		s.parameterStatus(body)
-		return !ours, nil
-
-	case wire.ReadyForQuery:
-		if s.spoiled {
-			return false, errOutOfStep
-		}
-		if s.inDoubt && !s.queryEnd && kind != wire.Sync && len(body) == 1 {
-			s.inDoubt, s.aborted, s.carried = false, false, 0
-			if head == nil {
-				s.tx = body[0]
-			}
-			if !ours {
-				s.holder.Ready(body[0])
-			}
-			return !ours, nil
-		}
-		s.queryEnd = false
-		if kind != wire.Sync && kind != wire.Query && kind != wire.FunctionCall || len(body) != 1 {
-			return false, errOutOfStep
-		}
-		s.requests.pop()
-		s.endCopy()
-		s.dropCopyDone()
-		if s.requests.len() == 0 {
-			s.tx = body[0]
-		}
-		s.carried = 0
-		if !ours {
-			s.holder.Ready(body[0])
-		}
-		return !ours, nil
-
-	case wire.ErrorResponse:
-		return s.errorResponse(head), nil
-
-	case wire.ParseComplete:
-		if kind != wire.Parse {
-			return false, errOutOfStep
-		}
-		r := s.requests.pop()
-		if r.unnamed {
-			s.unnamedPending--
-		}
-		if r.stmt != nil {
-			s.prepared.byStmt[r.stmt].there = true
-			s.settle(r.stmt)
-			s.statements.accepted(r.stmt, s.pool)
-		}
-	case wire.BindComplete:
-		if kind != wire.Bind {
-			return false, errOutOfStep
-		}
-		s.requests.pop()
-	case wire.CloseComplete:
-		if kind != wire.Close {
-			return false, errOutOfStep
-		}
-		if r := s.requests.pop(); r.stmt != nil {
-			s.prepared.byStmt[r.stmt].there = false
-			s.settle(r.stmt)
-		}
-	case wire.ParameterDescription:
-		if kind != wire.Describe {
-			return false, errOutOfStep
-		}
-	case wire.NoData:
-		if kind != wire.Describe {
-			return false, errOutOfStep
-		}
-		s.requests.pop()
-	case wire.RowDescription:
-		switch kind {
-		case wire.Describe:
-			s.requests.pop()
-		case wire.Query:
-		default:
-			return false, errOutOfStep
-		}
-	case wire.DataRow, wire.CopyOutResponse, wire.CopyData, wire.CopyDone:
-		if kind != wire.Execute && kind != wire.Query {
-			return false, errOutOfStep
-		}
-	case wire.CopyInResponse:
-		if kind != wire.Execute && kind != wire.Query {
-			return false, errOutOfStep
-		}
-		s.beginCopyIn(kind)
-		if ours {
-			s.finish() // whoever asked for it is gone
-		}
-	case wire.CommandComplete:
-		if kind != wire.Execute && kind != wire.Query {
-			return false, errOutOfStep
-		}
-		if kind == wire.Query && s.copyIn && s.requests.len() > 1 && s.requests.at(1).kind == wire.CopyDone {
-			s.requests.remove(1) // or the next COPY of the same query would take it for its own
-		}
-		s.endCopy()
-		s.commandComplete(body)
-		s.endExecute(kind)
-	case wire.EmptyQueryResponse, wire.PortalSuspended:
-		if kind != wire.Execute && (kind != wire.Query || typ == wire.PortalSuspended) {
-			return false, errOutOfStep
-		}
-		s.endExecute(kind)
-	case wire.FunctionCallResponse:
-		if kind != wire.FunctionCall {
-			return false, errOutOfStep
-		}
-	default:
-		return false, errOutOfStep
-	}
-	return !ours, nil
-}
-
-func (s *Server) endExecute(kind byte) {
-	if kind == wire.Execute {
-		s.requests.pop()
-	}
-}
-
-// settle notes that a Parse or Close of st has been answered or ignored.
-func (s *Server) settle(st *Statement) {
-	e := s.prepared.byStmt[st]
-	e.pending--
-	switch {
-	case e.pending > 0:
-	case !e.there:
-		s.prepared.remove(e)
-		s.statements.Release(st)
-	case !e.listed: // its Close was ignored
-		s.prepared.list(e)
-	}
-}
-
-// errorResponse accounts for an ErrorResponse. After one in the extended
-// protocol the server ignores everything up to the next Sync.
-func (s *Server) errorResponse(head *request) bool {
-	if head == nil {
-		s.leaving = true // unasked: the server is about to close the connection
-		return true
-	}
-	act := head.action
-	// What came behind the COPY was read as a part of it, if the server had begun
-	// to read when it failed; if not, it is answered. Nobody can tell: a trigger
-	// or a cancel request may have struck before.
-	if s.copyIn {
-		s.inDoubt = s.inDoubt || s.copySync
-		s.queryEnd = s.inDoubt && head.kind == wire.Query
-		s.spoiled = s.spoiled || s.copyElse
-	}
-	s.endCopy()
-	if head.extended() {
-		n := 0
-		for n < s.requests.len() && s.requests.at(n).kind != wire.Sync {
-			n++
-		}
-		s.aborted = n == s.requests.len()
-		for i := 1; i < n && s.inDoubt; i++ {
-			s.spoiled = s.spoiled || s.requests.at(i).kind != wire.CopyDone
-		}
-		// The newest first, so that the holder can undo one after the other.
-		for i := n - 1; i >= 0; i-- {
-			s.drop(*s.requests.at(i))
-		}
-		for range n {
-			s.requests.pop()
-		}
-	}
-	if act == internal {
-		s.failed = true
-		return false
-	}
-	return true
-}
-
-// drop undoes what was expected of a request that the server has ignored or
-// refused.
-func (s *Server) drop(r request) {
-	if r.stmt != nil {
-		s.settle(r.stmt)
-	}
-	if r.unnamed {
-		// Whatever was there before is there still: another client's, maybe.
-		if s.unnamedPending--; s.unnamedPending > 0 {
-			return
-		}
-		s.unnamed = 0
-	}
-	if r.undo != nil && s.holder != nil {
-		s.holder.Aborted(r.kind, r.undo)
-	}
-}
-
-// beginCopyIn notes that the server now reads CopyData. In that state it
-// ignores Sync, and takes any other message for an error
-// (src/backend/commands/copyfromparse.c, CopyGetData): requests that were sent
-// before this was known get no answer of their own.
-func (s *Server) beginCopyIn(kind byte) {
-	s.copyIn, s.copyDone = true, false
-	for s.requests.len() > 1 && s.requests.at(1).kind == wire.Sync {
-		s.requests.remove(1)
-		s.copySync = true
-	}
-	if s.requests.len() == 1 {
-		return
-	}
-	if s.requests.at(1).kind == wire.CopyDone {
-		s.copyDone = true
-	} else if kind == wire.Query {
-		r := *s.requests.at(1)
-		s.requests.remove(1)
-		s.drop(r)
-		s.copyDone, s.copyElse = true, true // by way of an error
-	}
-}
-
-func (s *Server) endCopy() { s.copyIn, s.copyDone, s.copySync, s.copyElse = false, false, false, false }
-
-// answers reports whether a message of this type is the answer to a request that
-// came after the ReadyForQuery for the one before it.
-func answers(typ byte) bool {
-	switch typ {
-	case wire.ReadyForQuery, wire.NoticeResponse, wire.NotificationResponse, wire.ParameterStatus:
-		return false
-	}
-	return true
-}
-
-// dropCopyDone forgets ends of COPY that the server ignores because no COPY is
-// under way any more.
-func (s *Server) dropCopyDone() {
-	for s.requests.len() > 0 && s.requests.at(0).kind == wire.CopyDone && !s.copyIn {
-		s.requests.pop()
-	}
-}
-
-func (s *Server) parameterStatus(body []byte) {
-	name, rest, ok := wire.CString(body)
-	value, _, ok2 := wire.CString(rest)
-	if ok && ok2 && s.Vars.Set(s.tracked, string(name), string(value)) {
-		s.VarsChanged = true
-	}
-}
-
-// commandComplete looks for the commands that make a server forget its
-// prepared statements.
-func (s *Server) commandComplete(body []byte) {
-	if len(body) == 0 || body[0] != 'D' {
-		return
-	}
-	switch tag, _, _ := wire.CString(body); string(tag) {
-	case "DISCARD ALL", "DEALLOCATE ALL":
-		for _, e := range s.prepared.byStmt {
-			e.there = false
-			if e.pending == 0 {
-				s.prepared.remove(e)
-				s.statements.Release(e.stmt)
-			}
-		}
-		s.unnamed = 0
-		if s.holder != nil {
-			s.holder.Deallocated()
-		}
 	}
 }

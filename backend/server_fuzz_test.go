@@ -151,8 +151,8 @@ func FuzzReplies(f *testing.F) {
 		if !bytes.Equal(whole.forwarded, parts.forwarded) || !bytes.Equal(whole.events, parts.events) {
 			t.Fatalf("whole: %q %q; in pieces of %d: %q %q", whole.forwarded, whole.events, cut, parts.forwarded, parts.events)
 		}
-		if s1.tx != s2.tx || s1.requests.len() != s2.requests.len() || s1.aborted != s2.aborted || s1.copyIn != s2.copyIn {
-			t.Fatalf("whole: %c %d %v %v; in pieces: %c %d %v %v", s1.tx, s1.requests.len(), s1.aborted, s1.copyIn, s2.tx, s2.requests.len(), s2.aborted, s2.copyIn)
+		if s1.tx != s2.tx || s1.requests.len() != s2.requests.len() || s1.aborted != s2.aborted || s1.copy != s2.copy {
+			t.Fatalf("whole: %c %d %v %v; in pieces: %c %d %v %v", s1.tx, s1.requests.len(), s1.aborted, s1.copy, s2.tx, s2.requests.len(), s2.aborted, s2.copy)
 		}
 	})
 }
