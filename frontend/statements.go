@@ -1,0 +1,266 @@
+package frontend
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/backend/wire"
+)
+
+// This file is the client's prepared statements: the messages that name one, and
+// what becomes of the names.
+
+// preparedName is a client's name for a statement.
+type preparedName struct {
+	name  string
+	stmt  *backend.Statement
+	epoch int // how many commands that forget names had been sent before it
+}
+
+// forgetting looks for a query that makes the server forget its prepared
+// statements. What the client prepares behind it is not to be forgotten when
+// the command completes, nor to be taken for known by the server.
+func (s *session) forgetting(sql []byte) {
+	sql = bytes.TrimLeft(sql, " \t\r\n")
+	for _, word := range [...]string{"discard", "deallocate"} {
+		if len(sql) > len(word) && (sql[0]|0x20) == 'd' && strings.EqualFold(string(sql[:len(word)]), word) {
+			s.epoch++
+			s.srv.Doubt()
+		}
+	}
+}
+
+func (s *session) parse(n int, m []byte) int {
+	name, tail, ok := wire.CString(m[wire.HeaderLen:])
+	if !ok {
+		if len(m) < n {
+			return 0
+		}
+		s.fatal(brokenPacket("Parse"))
+		return 0
+	}
+	if len(name) == 0 || !s.tracking {
+		if !s.need() {
+			return 0
+		}
+		s.asking()
+		s.stats.ClientParses++
+		s.forgetting(tail)
+		if len(name) == 0 && s.sharing() {
+			if s.unnamed == nil {
+				s.unnamed = new(unnamedStatement)
+			}
+			s.unnamed.parsed(n, m)
+			s.unnamed.number = s.w.sessions.unnamed.Add(1)
+			s.srv.ParseUnnamed(s.unnamed.number, (*preparedName)(nil))
+		} else {
+			s.srv.Expect(wire.Parse)
+		}
+		return s.begin(n, m)
+	}
+	if len(m) < n {
+		return 0 // it must be seen whole
+	}
+	if !backend.ValidParseTail(tail) {
+		s.fatal(brokenPacket("Parse"))
+		return 0
+	}
+	if old := s.statement[string(name)]; old != nil && s.srv != nil && s.srv.Outstanding() > 0 {
+		// Whether the name is taken is not known yet: the Parse that took it
+		// may fail. This one counts.
+		delete(s.statement, old.name)
+		s.w.sessions.pools.Statements().Release(old.stmt)
+	} else if old != nil {
+		if !s.need() {
+			return 0
+		}
+		s.asking()
+		s.stats.ClientParses++
+		s.srv.ParseAgain(&s.w.toServer, old.stmt)
+		return n
+	}
+	stmt, valid := s.w.sessions.pools.Statements().Acquire(s.believes.key, tail, s.pool)
+	// A statement that a server of the pool has accepted before will do. Not to
+	// wait for a server now is more than a saving: a program may wait for this
+	// answer before it ends the transactions for which others hold theirs.
+	if s.srv == nil && !valid && !s.need() {
+		s.w.sessions.pools.Statements().Release(stmt)
+		return 0
+	}
+	s.stats.ClientParses++
+	p := &preparedName{string(name), stmt, s.epoch}
+	if s.statement == nil {
+		s.statement = make(map[string]*preparedName)
+	}
+	s.statement[p.name] = p
+	if s.srv == nil {
+		s.w.toClient.Add(wire.MsgParseComplete)
+		return n
+	}
+	s.asking()
+	s.srv.Parse(&s.w.toServer, stmt, p)
+	return n
+}
+
+func (s *session) bind(n int, m []byte) int {
+	_, rest, ok := wire.CString(m[wire.HeaderLen:])
+	name, tail, ok2 := wire.CString(rest)
+	if !ok || !ok2 {
+		if len(m) < n {
+			return 0
+		}
+		s.fatal(brokenPacket("Bind"))
+		return 0
+	}
+	if !s.need() {
+		return 0
+	}
+	s.asking()
+	s.stats.Binds++
+	to, rewrite := s.serverName(name)
+	s.srv.Expect(wire.Bind)
+	if len(name) == 0 {
+		s.unnamed.bound()
+	}
+	if !rewrite {
+		return s.begin(n, m)
+	}
+	head := m[:len(m)-len(rest)]
+	s.renamed(n+len(to)-len(name), head, to)
+	s.left, s.leftDrop = n-len(m), false
+	s.w.toServer.Add(tail)
+	s.srv.SetSendLeft(s.left)
+	return len(m)
+}
+
+func (s *session) describeOrClose(typ byte, n int, m []byte) int {
+	if len(m) < n {
+		return 0
+	}
+	body := m[wire.HeaderLen:]
+	var name, tail []byte
+	ok := len(body) > 1
+	if ok {
+		name, tail, ok = wire.CString(body[1:])
+	}
+	if !ok || len(tail) > 0 {
+		s.fatal(brokenPacket(map[byte]string{wire.Describe: "Describe", wire.Close: "Close"}[typ]))
+		return 0
+	}
+	if typ == wire.Close && body[0] == 'S' && s.tracking {
+		if p := s.statement[string(name)]; p != nil {
+			return s.closeStatement(p, n)
+		}
+		if bytes.HasPrefix(name, []byte(backend.StatementPrefix)) {
+			return s.closeStatement(nil, n) // not the client's to close
+		}
+	}
+	if !s.need() {
+		return 0
+	}
+	s.asking()
+	if typ == wire.Describe && body[0] == 'S' {
+		to, rewrite := s.serverName(name)
+		s.srv.Expect(typ)
+		if rewrite {
+			s.renamed(n+len(to)-len(name), m[:wire.HeaderLen+1], to)
+			return n
+		}
+		return s.begin(n, m)
+	}
+	if typ == wire.Close && body[0] == 'S' && len(name) == 0 {
+		s.srv.CloseUnnamed()
+		s.unnamed.forget()
+	} else {
+		s.srv.Expect(typ)
+	}
+	return s.begin(n, m)
+}
+
+// closeStatement forgets a client's name. The server keeps the statement: others
+// may use it.
+func (s *session) closeStatement(p *preparedName, n int) int {
+	if p != nil {
+		delete(s.statement, p.name)
+	}
+	if s.srv == nil {
+		s.Closed(p)
+		s.w.toClient.Add(wire.MsgCloseComplete)
+		return n
+	}
+	s.asking()
+	s.srv.CloseLocal(p)
+	return n
+}
+
+// serverName returns what the server calls the statement that the client calls
+// name, and whether that is something else. The server will hold it by the time
+// it is asked for it.
+func (s *session) serverName(name []byte) (to string, rewrite bool) {
+	if len(name) == 0 {
+		return s.unnamedName()
+	}
+	if !s.tracking {
+		return "", false
+	}
+	if p := s.statement[string(name)]; p != nil {
+		s.srv.Ensure(&s.w.toServer, p.stmt)
+		return p.stmt.Name, true
+	}
+	// The server says that there is no such statement, unless the client
+	// prepared it by SQL. It must not reach somebody else's by guessing.
+	if bytes.HasPrefix(name, []byte(backend.StatementPrefix)) {
+		return strings.ToLower(string(name)), true
+	}
+	return "", false
+}
+
+// renamed adds a message of n bytes that begins with head, in which to takes
+// the place of a statement's name.
+func (s *session) renamed(n int, head []byte, to string) {
+	b := s.w.toServer.Buffer()
+	start := len(b)
+	b = append(b, head...)
+	binary.BigEndian.PutUint32(b[start+1:], uint32(n-1))
+	b = append(b, to...)
+	b = append(b, 0)
+	s.w.toServer.SetBuffer(b)
+}
+
+// Aborted implements backend.Holder: the server has ignored a request.
+func (s *session) Aborted(kind byte, undo any) {
+	p := undo.(*preparedName)
+	switch {
+	case p == nil:
+		if kind == wire.Parse {
+			s.unnamed.forget()
+		}
+	case kind == wire.Parse && s.statement[p.name] == p:
+		delete(s.statement, p.name)
+		s.w.sessions.pools.Statements().Release(p.stmt)
+	case kind == wire.Close && s.statement != nil && s.statement[p.name] == nil:
+		s.statement[p.name] = p
+	case kind == wire.Close:
+		s.w.sessions.pools.Statements().Release(p.stmt)
+	}
+}
+
+// Closed implements backend.Holder: a name has been forgotten for good.
+func (s *session) Closed(undo any) {
+	if p := undo.(*preparedName); p != nil {
+		s.w.sessions.pools.Statements().Release(p.stmt)
+	}
+}
+
+// Deallocated implements backend.Holder.
+func (s *session) Deallocated() {
+	for name, p := range s.statement {
+		if p.epoch <= s.forgotten {
+			s.w.sessions.pools.Statements().Release(p.stmt)
+			delete(s.statement, name)
+		}
+	}
+	s.forgotten = min(s.forgotten+1, s.epoch)
+}
