@@ -47,6 +47,12 @@ type Target struct {
 	ConnectTimeout time.Duration
 	KeepAlive      net.KeepAliveConfig
 
+	// Admit, if not nil, is asked for leave before each attempt to log in, when
+	// the token for it is there already, and waits for it if need be. done is
+	// called when the attempt has ended. The time that it takes is not a part
+	// of ConnectTimeout. An error of it ends the login and is returned as it is.
+	Admit func(ctx context.Context) (done func(), err error)
+
 	// Warn is told what does not end a login: notices, refused tokens, a
 	// failed ConnectQuery. May be nil. It is called by the goroutine of Connect.
 	Warn func(msg string, err error)
@@ -104,6 +110,13 @@ func (t *Target) connectAny(ctx context.Context) (*Login, error) {
 
 // connect is one attempt to log in; token is the zero Token without IAM.
 func (t *Target) connect(ctx context.Context, token auth.Token) (*Login, error) {
+	if t.Admit != nil {
+		done, err := t.Admit(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
 	if t.ConnectTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t.ConnectTimeout)

@@ -97,8 +97,8 @@ func (c *Config) MaxUserClientConnectionsFor(user string) int {
 	return inherited(c.user(user).MaxUserClientConnections, c.MaxUserClientConnections)
 }
 
-// ServerLoginParallelFor returns how many logins the pool of db may have under
-// way at a time.
+// ServerLoginParallelFor returns how many logins to the endpoint of db may be
+// under way at a time.
 func (c *Config) ServerLoginParallelFor(db *Database) int {
 	return inherited(db.ServerLoginParallel, c.ServerLoginParallel)
 }

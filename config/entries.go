@@ -112,11 +112,11 @@ func (d *Database) table() []setting {
 			doc: `As the global setting.`,
 		},
 		{
-			name: "server_login_parallel", value: number(&d.ServerLoginParallel, unset, 1, 1000), pending: true,
-			doc: `As the global setting.`,
+			name: "server_login_parallel", value: number(&d.ServerLoginParallel, unset, 1, 1000),
+			doc: `As the global setting, for this database's endpoint. If several databases have the same one, the lowest holds.`,
 		},
 		{
-			name: "iam_login_rate", value: number(&d.IAMLoginRate, unset, 0, math.MaxInt32), pending: true,
+			name: "iam_login_rate", value: number(&d.IAMLoginRate, unset, 0, math.MaxInt32),
 			doc: `As the global setting, for this database's endpoint. If several databases have the same one, the lowest holds.`,
 		},
 		{

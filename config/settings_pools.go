@@ -98,15 +98,15 @@ func (s *Settings) servers() []setting {
 		},
 		{
 			name: "server_login_retry", value: seconds(&s.ServerLoginRetry, 15*time.Second),
-			doc: `Pause after a failed connection or login to a server.`,
+			doc: `Longest pause after a failed connection or login to a server. It is a tenth of a second after the first failure in a row and doubles with each further one; up to a third is taken off at random.`,
 		},
 		{
-			name: "server_login_parallel", value: number(&s.ServerLoginParallel, 4, 1, 1000), pending: true,
-			doc: `Logins to a server that one pool may have under way at a time.`,
+			name: "server_login_parallel", value: number(&s.ServerLoginParallel, 8, 1, 1000),
+			doc: `Most logins to one endpoint (host and port) that are under way at a time, over all pools. Those whose clients have waited longest go first.`,
 		},
 		{
-			name: "iam_login_rate", value: number(&s.IAMLoginRate, 100, 0, math.MaxInt32), pending: true,
-			doc: `Most logins per second to one endpoint with an IAM token, over all pools; RDS refuses more than 200. 0: no limit.`,
+			name: "iam_login_rate", value: number(&s.IAMLoginRate, 100, 0, math.MaxInt32),
+			doc: `Most logins in any second to one endpoint with an IAM token, over all pools. RDS refuses more than 200, from all who log in together. 0: no limit.`,
 		},
 		{
 			name: "server_round_robin", value: boolean(&s.ServerRoundRobin, false), pending: true,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"syscall"
 	"time"
 
@@ -12,40 +13,54 @@ import (
 	"github.com/pgvalet/pgvalet/backend"
 )
 
-// maxConnecting bounds how many logins to one pool's server are under way at
-// once. Logins are dear on both sides: a crowd that has to wait is served
-// sooner by a few at a time.
-const maxConnecting = 4
-
 // launch opens connections for those who wait, as far as the limits go. mu is
 // held.
 func (p *Pool) launch() {
-	for p.wanted() {
+	for p.mayLaunch() {
+		since, needed := p.needs(p.connecting)
+		if !needed {
+			return
+		}
 		p.connecting++
-		p.set.goroutines.Go(p.open)
+		p.set.goroutines.Go(func() { p.open(since) })
 	}
 }
 
-// wanted reports whether one more login should be started. mu is held.
-func (p *Pool) wanted() bool {
-	total := len(p.leases) + p.connecting
+// mayLaunch reports whether one more login is allowed. mu is held.
+func (p *Pool) mayLaunch() bool {
 	switch {
 	case p.db == nil || p.paused || p.set.closing.Load() || p.set.ctx.Err() != nil:
 		return false
-	case p.size > 0 && total >= p.size:
+	case p.size > 0 && len(p.leases)+p.connecting >= p.size:
 		return false
-	case p.connecting >= maxConnecting:
+	case p.connecting >= p.set.config().ServerLoginParallelFor(p.db): // more would only wait for each other
 		return false
 	case p.failed != nil && time.Now().Before(p.retryAt):
 		return false
 	}
-	if p.connecting+p.nearlyFree() < p.waiting.n {
-		return true
+	return true
+}
+
+// nobodyWaits puts a login that no client waits for behind those that one does.
+const nobodyWaits = time.Hour
+
+// needs reports whether the pool needs another server beside those that are
+// being connected, and since when. mu is held.
+func (p *Pool) needs(connecting int) (since time.Time, ok bool) {
+	if p.db == nil {
+		return time.Time{}, false
 	}
-	if p.connecting == 0 && p.welcome == nil && len(p.wantWelcome) > 0 {
-		return true
+	now := time.Now()
+	if w := p.waiting.at(connecting + p.nearlyFree()); w != nil {
+		return w.since, true
 	}
-	return total < p.minSize && (p.db.User != "" || p.clients > 0)
+	if connecting == 0 && p.welcome == nil && len(p.wantWelcome) > 0 {
+		return p.wantedSince, true
+	}
+	if len(p.leases)+connecting < p.minSize && (p.db.User != "" || p.clients > 0) && !now.Before(p.refillAt) {
+		return now.Add(nobodyWaits), true
+	}
+	return time.Time{}, false
 }
 
 // soon is how long those who wait do without a new server because one that is
@@ -65,15 +80,20 @@ func (p *Pool) nearlyFree() int {
 	return n
 }
 
-// open makes one server, which goes to the oldest waiter.
-func (p *Pool) open() {
-	err := p.servers.CreateResource(p.set.ctx) // calls connect
+// open makes one server, which goes to the oldest waiter. Somebody has needed
+// it since then.
+func (p *Pool) open(since time.Time) {
+	err := p.servers.CreateResource(context.WithValue(p.set.ctx, sinceKey{}, since)) // calls connect
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.connecting--
 	defer p.set.changed()
-	if err != nil {
+	switch {
+	case errors.Is(err, errNotNeeded):
+		p.launch()
+		return
+	case err != nil:
 		p.loginFailed(err)
 		return
 	}
@@ -82,6 +102,31 @@ func (p *Pool) open() {
 	p.dispatch()
 	p.closeStale() // it may have become unwanted meanwhile
 	p.launch()
+}
+
+// sinceKey is under which the context of connect has the since of open: puddle
+// hands nothing else through.
+type sinceKey struct{}
+
+// errNotNeeded ends a login whose turn came when nobody needed it any more.
+var errNotNeeded = errors.New("server is not needed any more")
+
+// admit returns what lets a login to t begin, see governor.
+func (p *Pool) admit(t *backend.Target, since time.Time) func(context.Context) (func(), error) {
+	return func(ctx context.Context) (func(), error) {
+		leave, err := p.set.governor.enter(ctx, endpointOf(t.Host, t.Port), since, t.IAM != nil)
+		if err != nil {
+			return nil, err
+		}
+		p.mu.Lock()
+		_, needed := p.needs(p.connecting - 1)
+		p.mu.Unlock()
+		if !needed {
+			leave()
+			return nil, errNotNeeded
+		}
+		return leave, nil
+	}
 }
 
 // connect is puddle's constructor: it logs in and gives the server, parked, to
@@ -94,7 +139,9 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 		return nil, ErrDatabaseRemoved
 	}
 
-	login, err := backend.Connect(ctx, target)
+	attempt := *target
+	attempt.Admit = p.admit(target, ctx.Value(sinceKey{}).(time.Time))
+	login, err := backend.Connect(ctx, &attempt)
 	if err != nil {
 		return nil, err
 	}
@@ -135,12 +182,24 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 	return l, nil
 }
 
-// After enoughFailures in a row, logins are tried every server_login_retry only,
-// and whoever asks is told so. The first is followed by a second after secondTry.
-const (
-	enoughFailures = 2
-	secondTry      = 100 * time.Millisecond
-)
+// After enoughFailures in a row whoever asks for a server is told, and does not
+// wait for the next login.
+const enoughFailures = 2
+
+// firstRetry is the pause after the first failure in a row. Each further one
+// doubles it, up to server_login_retry.
+const firstRetry = 100 * time.Millisecond
+
+// retryPause is how long to wait after so many failures in a row. Pools and
+// processes that failed together do not come back together: each takes up to a
+// third off.
+func retryPause(failures int, most time.Duration) time.Duration {
+	pause := most
+	if failures < 20 { // firstRetry<<20 is more than a day
+		pause = min(most, firstRetry<<max(0, failures-1))
+	}
+	return pause - rand.N(pause/3+1)
+}
 
 // loginFailed notes the failure. If it is the server's last word and there is
 // no other server, those who wait are told; while the server cannot be reached
@@ -157,11 +216,7 @@ func (p *Pool) loginFailed(err error) {
 	if final(err) {
 		p.failures = max(p.failures, enoughFailures)
 	}
-	// One mishap is no outage: it is tried again at once.
-	p.retryAt = time.Now().Add(secondTry)
-	if p.failures >= enoughFailures {
-		p.retryAt = time.Now().Add(p.set.config().ServerLoginRetry)
-	}
+	p.retryAt = time.Now().Add(retryPause(p.failures, p.set.config().ServerLoginRetry))
 	p.log.Warn("login to server: "+err.Error(), zap.String("database", p.Database), zap.String("user", p.User))
 	if len(p.leases) == 0 && final(err) {
 		p.refuseAll(err)
@@ -208,6 +263,9 @@ func (p *Pool) Welcome(ctx context.Context) (*Welcome, error) {
 		}
 	}
 	answer := make(chan welcomeAnswer, 1)
+	if len(p.wantWelcome) == 0 {
+		p.wantedSince = time.Now()
+	}
 	p.wantWelcome[answer] = struct{}{}
 	p.launch()
 	p.mu.Unlock()

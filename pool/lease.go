@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -140,9 +141,16 @@ func (l *Lease) forget() {
 		l.res.Hijack() // it is closed already; unlike Destroy this frees its place at once
 		l.res = nil
 	}
+	// Where many processes have lost their servers at the same moment, those
+	// that nobody waits for need not come back at the same moment.
+	p.refillAt = time.Now().Add(rand.N(refillSpread))
 	p.launch()
 	p.set.changed()
 }
+
+// refillSpread is over how long the first logins are spread that replace lost
+// servers which nobody waits for.
+const refillSpread = 2 * time.Second
 
 // Return gives back a server whose client has left in good order, after
 // running query ("" for none).

@@ -66,9 +66,11 @@ type Pool struct {
 	paused      bool
 	welcome     *Welcome
 	wantWelcome map[chan welcomeAnswer]struct{} // logins that wait for welcome, or for the reason why there is none
+	wantedSince time.Time                       // … and since when the first of them does
 	failures    int                             // how many logins, or groups of them, have failed in a row
 	failed      error                           // why the last login failed, nil after a success
 	retryAt     time.Time                       // not before this is another one tried
+	refillAt    time.Time                       // not before this are servers opened that nobody waits for
 	nextSweep   time.Time
 	lastRetired time.Time // when a server was last closed for its age
 	clients     int       // clients of the pool, waiting or not

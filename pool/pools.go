@@ -49,6 +49,7 @@ type Pools struct {
 	closing  atomic.Bool // no client gets a server any more
 	nextID   atomic.Uint64
 	turn     atomic.Uint32
+	governor governor
 
 	mu     sync.Mutex // guards the fields below
 	pools  map[key]*Pool
@@ -72,7 +73,9 @@ func New(o Options) *Pools {
 		pools:      make(map[key]*Pool),
 		paused:     make(map[string]bool),
 		change:     make(chan struct{}),
+		governor:   governor{gates: make(map[endpoint]*gate)},
 	}
+	ps.governor.configure(o.Settings.Config)
 	ps.ctx, ps.stop = context.WithCancel(context.Background())
 	ps.settings.Store(&o.Settings)
 	ps.goroutines.Go(ps.janitor)
@@ -254,6 +257,7 @@ func (ps *Pools) all(database string) []*Pool {
 // closed as soon as they are free; the pools of databases that are gone lose
 // theirs, and their waiting clients are told.
 func (ps *Pools) Reload(s Settings) {
+	ps.governor.configure(s.Config)
 	ps.mu.Lock()
 	ps.settings.Store(&s)
 	for name := range ps.paused {

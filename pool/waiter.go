@@ -61,6 +61,15 @@ func (q *waitList) push(w *Waiter, now time.Time) {
 	q.n++
 }
 
+// at returns the waiter that i others are before, nil if there is none.
+func (q *waitList) at(i int) *Waiter {
+	w := q.head
+	for ; w != nil && i > 0; i-- {
+		w = w.next
+	}
+	return w
+}
+
 func (q *waitList) remove(w *Waiter) {
 	if w.prev != nil {
 		w.prev.next = w.next
