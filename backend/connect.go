@@ -45,7 +45,7 @@ type Target struct {
 	// ConnectTimeout bounds one attempt to log in: name look-up, TCP, TLS,
 	// authentication and ConnectQuery together, over all addresses. 0: none.
 	ConnectTimeout time.Duration
-	KeepAlive      net.KeepAliveConfig
+	TCP            TCPOptions
 
 	// Admit, if not nil, is asked for leave before each attempt to log in, when
 	// the token for it is there already, and waits for it if need be. done is
@@ -212,12 +212,10 @@ func (t *Target) resolve(ctx context.Context) ([]net.Addr, error) {
 
 // dial opens a connection to an address of t.
 func (t *Target) dial(ctx context.Context, addr net.Addr) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: t.KeepAlive}
-	if !t.KeepAlive.Enable {
-		d.KeepAlive = -1
-	}
+	d := net.Dialer{KeepAlive: -1} // Apply decides
 	conn, err := d.DialContext(ctx, addr.Network(), addr.String())
 	if err == nil {
+		t.TCP.Apply(conn)
 		return conn, nil
 	}
 	if ctx.Err() != nil {

@@ -74,12 +74,21 @@ func (c *Config) firstIAM() *Database {
 // global is the full name of a key of [pgvalet].
 func global(name string) toml.Key { return toml.Key{"pgvalet", name} }
 
+// syslogFacilities are those that PgBouncer knows.
+var syslogFacilities = []string{
+	"auth", "authpriv", "daemon", "user",
+	"local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+}
+
 // check refuses the contradictions between values. What is refused already is
 // not complained about again.
 func (f *source) check(c *Config) {
 	f.checkListening(c)
 	f.checkClientSide(c)
 	f.checkServerTLS(c)
+	if !slices.Contains(syslogFacilities, c.SyslogFacility) && !f.refused[global("syslog_facility").String()] {
+		f.refuse(global("syslog_facility"), "is %q; there are %s", c.SyslogFacility, strings.Join(syslogFacilities, ", "))
+	}
 	if c.DefaultPoolSize > 0 && c.MinPoolSize > c.DefaultPoolSize && !f.refused[global("default_pool_size").String()] {
 		f.refuse(global("min_pool_size"), "is %d, more than default_pool_size, %d", c.MinPoolSize, c.DefaultPoolSize)
 	}

@@ -80,11 +80,11 @@ func (s *Settings) listening() []setting {
 			doc: `Most client connections at a time. The limit on open files (ulimit -n) must leave room for as many, and for the servers. An idle client costs little memory, so the default is high.`,
 		},
 		{
-			name: "listen_backlog", value: number(&s.ListenBacklog, 128, 0, math.MaxInt32), restart: true, pending: true,
-			doc: `Connections that the kernel keeps waiting until they are accepted.`,
+			name: "listen_backlog", value: number(&s.ListenBacklog, 4096, 0, math.MaxInt32), restart: true, pgbouncer: "128",
+			doc: `Connections that the kernel keeps waiting until they are accepted; it has a limit of its own (net.core.somaxconn).`,
 		},
 		{
-			name: "so_reuseport", value: boolean(&s.SoReuseport, false), restart: true, pending: true,
+			name: "so_reuseport", value: boolean(&s.SoReuseport, false), restart: true,
 			doc: `Let several processes listen on the same TCP port (SO_REUSEPORT). Each of them needs a unix_socket_dir and a peer_id of its own.`,
 		},
 		{

@@ -62,7 +62,7 @@ func (s *Settings) process() []setting {
 		},
 		{
 			name: "verbose", value: number(&s.Verbose, 0, 0, 3),
-			doc: `1 and more log debugging lines too, as -v on the command line does.`,
+			doc: `1 logs debugging lines too, 2 and 3 more of them, as -v on the command line does.`,
 		},
 		{
 			name: "log_connections", value: boolean(&s.LogConnections, true),
@@ -93,31 +93,31 @@ func (s *Settings) process() []setting {
 			doc: `Largest protocol message in bytes; a client that announces a larger one is disconnected.`,
 		},
 		{
-			name: "user", value: text(&s.User, ""), restart: true, pending: true,
-			doc: `User of the system to become after the start, by name. Empty: stay who started it.`,
+			name: "user", value: text(&s.User, ""), restart: true,
+			doc: `User of the system to become, by name, when started as root: once the configuration and the TLS files are read, before anything else is opened. Empty: stay who started it.`,
 		},
 		{
 			name: "conffile", value: file(&s.ConfFile, ""), pending: true,
 			doc: `The configuration file that the next RELOAD reads. Default: the one of the command line.`,
 		},
 		{
-			name: "job_name", value: text(&s.JobName, "pgbouncer"), restart: true, pending: true,
-			doc: `Name of the service.`,
+			name: "job_name", value: text(&s.JobName, "pgbouncer"), restart: true,
+			doc: `Name of the service on Windows; nothing depends on it.`,
 		},
 		{
-			name: "service_name", value: text(&s.JobName, "pgbouncer"), restart: true, pending: true, alias: "job_name",
+			name: "service_name", value: text(&s.JobName, "pgbouncer"), restart: true, alias: "job_name",
 			doc: `The same as job_name.`,
 		},
 		{
-			name: "syslog", value: boolean(&s.Syslog, false), pending: true,
+			name: "syslog", value: boolean(&s.Syslog, false),
 			doc: `Log to syslog too.`,
 		},
 		{
-			name: "syslog_ident", value: text(&s.SyslogIdent, "pgbouncer"), pending: true,
+			name: "syslog_ident", value: text(&s.SyslogIdent, "pgbouncer"),
 			doc: `Name under which to log to syslog.`,
 		},
 		{
-			name: "syslog_facility", value: text(&s.SyslogFacility, "daemon"), pending: true,
+			name: "syslog_facility", value: text(&s.SyslogFacility, "daemon"),
 			doc: `Facility under which to log to syslog: auth, authpriv, daemon, user or local0 to local7.`,
 		},
 	}
@@ -142,24 +142,24 @@ func (s *Settings) network() []setting {
 			doc: `Unanswered probes after which a connection is dead. 0: the system's.`,
 		},
 		{
-			name: "tcp_user_timeout", value: number(&s.TCPUserTimeout, 0, 0, math.MaxInt32), pending: true,
-			doc: `Milliseconds that sent data may stay unacknowledged before the connection is dead. 0: the system's.`,
+			name: "tcp_user_timeout", value: number(&s.TCPUserTimeout, 0, 0, math.MaxInt32),
+			doc: `Milliseconds that sent data may stay unacknowledged before the connection is dead. 0: the system's. Linux only.`,
 		},
 		{
-			name: "tcp_socket_buffer", value: number(&s.TCPSocketBuffer, 0, 0, math.MaxInt32), pending: true,
+			name: "tcp_socket_buffer", value: number(&s.TCPSocketBuffer, 0, 0, math.MaxInt32),
 			doc: `Bytes of the kernel's buffers for each connection. 0: the system's.`,
 		},
 		{
-			name: "tcp_defer_accept", value: number(&s.TCPDeferAccept, 1, 0, math.MaxInt32), pending: true,
+			name: "tcp_defer_accept", value: number(&s.TCPDeferAccept, 1, 0, math.MaxInt32), restart: true,
 			doc: `Seconds that the kernel keeps a new TCP connection to itself until the first data arrives. 0: not at all. Linux only.`,
 		},
 		{
-			name: "pkt_buf", value: number(&s.PktBuf, 4096, 0, math.MaxInt32), restart: true, pending: true,
-			doc: `Bytes of PgBouncer's buffers.`,
+			name: "pkt_buf", value: number(&s.PktBuf, 4096, 0, math.MaxInt32), restart: true,
+			doc: `Bytes of PgBouncer's buffers. pgvalet has none of a fixed size: no effect.`,
 		},
 		{
-			name: "sbuf_loopcnt", value: number(&s.SbufLoopcnt, 5, 0, math.MaxInt32), pending: true,
-			doc: `Turns that PgBouncer gives one connection before the next.`,
+			name: "sbuf_loopcnt", value: number(&s.SbufLoopcnt, 5, 0, math.MaxInt32),
+			doc: `Turns that PgBouncer gives one connection before the next. pgvalet shares by bytes: no effect.`,
 		},
 	}
 }

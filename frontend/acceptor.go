@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
 )
 
@@ -84,7 +85,7 @@ func NewAcceptor(o AcceptorOptions) *Acceptor {
 }
 
 // Serve accepts clients on ln, TCP or unix, until ln or the Acceptor is closed,
-// which is not an error. ln is closed when Serve returns. The tcp_keepalive
+// which is not an error. ln is closed when Serve returns. The tcp_*
 // settings are applied to what it accepts; a setting of 0 leaves the value
 // that the socket has, so the listener should be made with keep-alive off
 // (net.ListenConfig).
@@ -185,7 +186,7 @@ func (a *Acceptor) serve(conn net.Conn) {
 	defer stop()
 
 	cfg := a.o.Config()
-	keepalive(conn, &cfg.Settings)
+	backend.NewTCPOptions(&cfg.Settings).Apply(conn)
 	c := newClient(a, cfg, conn)
 	ctx := a.ctx
 	if cfg.ClientLoginTimeout > 0 {
@@ -209,10 +210,4 @@ func (a *Acceptor) takePlace(limit int) bool {
 		return false
 	}
 	return true
-}
-
-func keepalive(conn net.Conn, s *config.Settings) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(s.KeepAlive()) // a dead connection is noticed by the first read
-	}
 }

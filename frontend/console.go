@@ -40,6 +40,8 @@ type ConsoleOptions struct {
 	Sessions *Sessions
 	// Reload reads the configuration again. It logs its error itself.
 	Reload func() error
+	// Status is told the figures of each stats_period, if it is not nil.
+	Status func(line string)
 	// Shutdown begins to end the process, and returns at once.
 	Shutdown func(mode ShutdownMode)
 	Version  string     // pgvalet's own

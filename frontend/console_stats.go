@@ -139,8 +139,12 @@ func (c *Console) keepStats() {
 			return
 		}
 		avg := c.stats.period(time.Now(), c.counters())
+		line := statsLine(&avg)
 		if c.o.Config().LogStats {
-			c.o.Log.Info(statsLine(&avg))
+			c.o.Log.Info(line)
+		}
+		if c.o.Status != nil {
+			c.o.Status(line)
 		}
 	}
 }

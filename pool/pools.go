@@ -203,7 +203,7 @@ func newTarget(s *Settings, db *config.Database, user string, tokens *auth.Token
 		ServerName:     db.ServerTLSName,
 		ConnectQuery:   db.ConnectQuery,
 		ConnectTimeout: c.ServerConnectTimeout,
-		KeepAlive:      c.KeepAlive(),
+		TCP:            backend.NewTCPOptions(&c.Settings),
 		Warn: func(msg string, err error) {
 			log.Warn(msg, zap.String("database", db.Name), zap.String("user", user), zap.Error(err))
 		},

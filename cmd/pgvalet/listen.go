@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/pgvalet/pgvalet/config"
 )
@@ -22,43 +23,110 @@ import (
 // listeners are where clients come in.
 type listeners struct {
 	tcp  []net.Listener
-	unix net.Listener // nil: none
+	unix []net.Listener
 }
 
 // listen opens every configured address. One that cannot be opened is reported
-// and left out, as in PgBouncer, unless none is left.
+// and left out, as in PgBouncer, unless no TCP address is left. Sockets that the
+// service manager has opened take the place of all of them.
 func listen(c *config.Config, log *zap.Logger) (*listeners, error) {
-	l := &listeners{}
-	var errs []error
-	lc := net.ListenConfig{KeepAlive: -1} // the acceptor sets what the settings say
-	port := c.ListenPort
-	for _, host := range c.ListenAddr {
-		if host == "*" {
-			host = ""
-		}
-		ln, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-		if err != nil {
-			log.Warn(err.Error())
-			errs = append(errs, err)
-			continue
-		}
-		log.Info("listening on " + ln.Addr().String())
-		port = ln.Addr().(*net.TCPAddr).Port // listen_port 0: whatever the system chose, for all
-		l.tcp = append(l.tcp, ln)
+	l, err := inherited()
+	if err != nil {
+		return nil, err
 	}
-	if c.UnixSocketDir != "" {
-		ln, err := listenUnix(c, port)
-		if err != nil {
-			l.closeAll()
-			return nil, err
+	if len(l.all()) > 0 {
+		if len(c.ListenAddr) > 0 {
+			log.Warn("sockets passed from service manager, listen_addr ignored")
 		}
-		log.Info("listening on unix:" + ln.Addr().String())
-		l.unix = ln
+		if c.UnixSocketDir != "" && c.UnixSocketDir != "/tmp" { // which is the default
+			log.Warn("sockets passed from service manager, unix_socket_dir ignored")
+		}
+		for _, ln := range l.all() {
+			log.Info("listening on " + ln.Addr().String() + ", passed from service manager")
+		}
+		return l, nil
 	}
-	if len(l.tcp) == 0 && l.unix == nil {
-		return nil, fmt.Errorf("no address to listen on: %w", errors.Join(errs...))
+	port, err := l.listenTCP(c, log)
+	if err == nil && c.UnixSocketDir != "" {
+		var ln net.Listener
+		if ln, err = listenUnix(c, port); err == nil {
+			log.Info("listening on unix:" + ln.Addr().String())
+			l.unix = append(l.unix, ln)
+		}
+	}
+	if err != nil {
+		l.closeAll()
+		return nil, err
 	}
 	return l, nil
+}
+
+// listenTCP opens the addresses of listen_addr and returns the port.
+func (l *listeners) listenTCP(c *config.Config, log *zap.Logger) (port int, err error) {
+	port = c.ListenPort
+	var errs []error
+	for _, host := range c.ListenAddr {
+		addresses := []string{host}
+		if host == "*" {
+			addresses = []string{""} // one socket for both families
+		} else if found, err := net.LookupHost(host); err == nil {
+			addresses = found // localhost has one of each family
+		}
+		for _, a := range addresses {
+			ln, err := listenAddress(c, net.JoinHostPort(a, strconv.Itoa(port)))
+			if err != nil {
+				log.Warn("cannot listen: " + err.Error())
+				errs = append(errs, err)
+				continue
+			}
+			log.Info("listening on " + ln.Addr().String())
+			port = ln.Addr().(*net.TCPAddr).Port // listen_port 0: whatever the system chose, for all
+			l.tcp = append(l.tcp, ln)
+		}
+	}
+	if len(l.tcp) == 0 && len(errs) > 0 {
+		return 0, fmt.Errorf("failed to listen on any address in listen_addr list: %w", errors.Join(errs...))
+	}
+	return port, nil
+}
+
+// listenAddress opens one TCP socket.
+func listenAddress(c *config.Config, address string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1} // the acceptor sets what the settings say
+	lc.Control = func(_, _ string, conn syscall.RawConn) error {
+		return control(conn, func(fd int) error {
+			deferAccept(fd, c.TCPDeferAccept)
+			if c.SoReuseport {
+				return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			}
+			return nil
+		})
+	}
+	ln, err := lc.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if err := setBacklog(ln.(*net.TCPListener), c.ListenBacklog); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+// setBacklog begins to listen once more: the net package has a backlog of its
+// own.
+func setBacklog(ln syscall.Conn, backlog int) error {
+	conn, err := ln.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return control(conn, func(fd int) error { return unix.Listen(fd, backlog) })
+}
+
+// control runs fn on the socket of conn.
+func control(conn syscall.RawConn, fn func(fd int) error) error {
+	var err error
+	return errors.Join(conn.Control(func(fd uintptr) { err = fn(int(fd)) }), err)
 }
 
 // listenUnix opens the unix socket under PostgreSQL's usual name.
@@ -84,11 +152,15 @@ func listenUnix(c *config.Config, port int) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.UnixSocketGroup != "" {
-		if err := chgrp(path, c.UnixSocketGroup); err != nil {
-			ln.Close()
-			return nil, fmt.Errorf("unix_socket_group: %w", err)
+	err = setBacklog(ln.(*net.UnixListener), c.ListenBacklog)
+	if err == nil && c.UnixSocketGroup != "" {
+		if err = chgrp(path, c.UnixSocketGroup); err != nil {
+			err = fmt.Errorf("unix_socket_group: %w", err)
 		}
+	}
+	if err != nil {
+		ln.Close()
+		return nil, err
 	}
 	return ln, nil
 }
@@ -115,15 +187,9 @@ func (l *listeners) closeTCP() {
 }
 
 func (l *listeners) closeAll() {
-	l.closeTCP()
-	if l.unix != nil {
-		l.unix.Close()
+	for _, ln := range l.all() {
+		ln.Close()
 	}
 }
 
-func (l *listeners) all() []net.Listener {
-	if l.unix == nil {
-		return l.tcp
-	}
-	return append(slices.Clip(l.tcp), l.unix)
-}
+func (l *listeners) all() []net.Listener { return slices.Concat(l.tcp, l.unix) }

@@ -5,11 +5,12 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
+
+	"github.com/spf13/pflag"
 )
 
 // version is set by the linker.
@@ -23,8 +24,12 @@ Usage:
   pgvalet check CONFIG            say whether a configuration is valid (exit 0) or not (exit 1)
 
 Options:
-  -q, --quiet       log to the log file only, not to the terminal
-  -v, --verbose     log debugging lines too
+  -d, --daemon      run in the background; needs pidfile, and logfile or syslog
+  -q, --quiet       log to logfile and syslog only, not to the terminal
+  -u, --user=NAME   become this user, when started as root
+  -v, --verbose     log debugging lines too; twice: more of them
+  -R, --reboot      start if no other process has the unix socket; taking over
+                    the clients of one that has is not supported
   -V, --version     print the version
   -h, --help        print this help
 
@@ -32,13 +37,19 @@ Signals: TERM waits for clients to leave, INT for transactions to end, QUIT
 stops at once; HUP reloads the configuration; USR1 pauses, USR2 resumes.
 `
 
-// exitError ends the program with a code.
-type exitError struct {
-	code int
-	err  error
-}
+// exitCode ends the program with a code, when all has been said.
+type exitCode int
 
-func (e *exitError) Error() string { return e.err.Error() }
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// options are what the command line says.
+type options struct {
+	path          string
+	daemon, quiet bool
+	reboot        bool
+	user          string
+	verbose       int
+}
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -50,36 +61,30 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "pgvalet: "+err.Error())
-	if e := (*exitError)(nil); errors.As(err, &e) {
-		return e.code
+	if c := exitCode(0); errors.As(err, &c) {
+		return int(c)
 	}
+	fmt.Fprintln(stderr, "pgvalet: "+err.Error())
 	return 1
 }
-
-// countFlag counts how often a flag is given.
-type countFlag int
-
-func (c *countFlag) String() string   { return fmt.Sprint(int(*c)) }
-func (c *countFlag) Set(string) error { *c++; return nil }
-func (c *countFlag) IsBoolFlag() bool { return true }
 
 func command(args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "check" {
 		return check(args[1:], stdout)
 	}
-	var quiet, printVersion bool
-	var verbose countFlag
-	fs := flag.NewFlagSet("pgvalet", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.BoolVar(&quiet, "q", false, "")
-	fs.BoolVar(&quiet, "quiet", false, "")
-	fs.Var(&verbose, "v", "")
-	fs.Var(&verbose, "verbose", "")
-	fs.BoolVar(&printVersion, "V", false, "")
-	fs.BoolVar(&printVersion, "version", false, "")
-	switch err := fs.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
+	var o options
+	var printVersion bool
+	// As getopt reads them: -qd, -uNAME, and options behind the file.
+	flags := pflag.NewFlagSet("pgvalet", pflag.ContinueOnError)
+	flags.Usage = func() {}
+	flags.BoolVarP(&o.daemon, "daemon", "d", false, "")
+	flags.BoolVarP(&o.quiet, "quiet", "q", false, "")
+	flags.BoolVarP(&o.reboot, "reboot", "R", false, "")
+	flags.StringVarP(&o.user, "user", "u", "", "")
+	flags.CountVarP(&o.verbose, "verbose", "v", "")
+	flags.BoolVarP(&printVersion, "version", "V", false, "")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(stdout, usage)
 		return nil
 	case err != nil:
@@ -87,12 +92,19 @@ func command(args []string, stdout, stderr io.Writer) error {
 	case printVersion:
 		fmt.Fprintf(stdout, "pgvalet %s\n%s\n", version, goVersion())
 		return nil
-	case fs.NArg() == 0:
+	case flags.NArg() == 0:
 		return errors.New("no configuration file specified; see pgvalet --help")
-	case fs.NArg() > 1:
-		return fmt.Errorf("one configuration file expected, got %d arguments; see pgvalet --help", fs.NArg())
+	case flags.NArg() > 1:
+		return fmt.Errorf("one configuration file expected, got %d arguments; see pgvalet --help", flags.NArg())
 	}
-	return serve(fs.Arg(0), int(verbose), quiet, stderr)
+	o.path = flags.Arg(0)
+	if !o.daemon {
+		return serve(o, nil, stderr)
+	}
+	if parent := parentPipe(); parent != nil {
+		return serve(o, parent, stderr)
+	}
+	return startDaemon(args, stderr)
 }
 
 func goVersion() string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,13 +9,13 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
 	"github.com/pgvalet/pgvalet/auth"
@@ -30,6 +31,7 @@ type process struct {
 	path      string
 	log       *zap.Logger
 	logFile   logFile
+	syslog    syslogSink
 	level     zap.AtomicLevel
 	verbose   int // what the command line asks for at least
 	tokens    *auth.TokenSource
@@ -51,24 +53,57 @@ type process struct {
 
 func (p *process) config() *config.Config { return p.generation.Load().config }
 
-// serve runs pgvalet until it is told to stop.
-func serve(path string, verbose int, quiet bool, stderr io.Writer) error {
-	g, err := load(path)
+// serve runs pgvalet until it is told to stop. parent is where a daemon tells
+// that it is up.
+func serve(o options, parent *os.File, stderr io.Writer) error {
+	g, err := load(o.path)
 	if err != nil {
 		return err
 	}
-	p := &process{path: path, verbose: verbose, stop: make(chan frontend.ShutdownMode, 1)}
+	name := cmp.Or(o.user, g.config.User)
+	if name != "" {
+		if err := changeUser(name); err != nil {
+			return err
+		}
+	}
+	switch {
+	case parent == nil:
+	case g.config.PidFile == "":
+		return errors.New("daemon needs pidfile configured")
+	case g.config.LogFile == "" && !g.config.Syslog:
+		return errors.New("daemon needs logfile or syslog configured")
+	}
+	p := &process{path: o.path, verbose: o.verbose, stop: make(chan frontend.ShutdownMode, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	defer p.cancel()
-	p.level = zap.NewAtomicLevelAt(logLevel(max(verbose, g.config.Verbose)))
+	p.level = zap.NewAtomicLevelAt(logLevel(max(o.verbose, g.config.Verbose)))
 	p.generation.Store(g)
 	if err := p.logFile.open(g.config.LogFile); err != nil {
 		return err
 	}
 	defer p.logFile.Close()
-	p.log = newLog(g.config, &p.logFile, p.level, quiet, stderr)
+	p.syslog.configure(&g.config.Settings)
+	var filed *zap.Logger
+	p.log, filed = newLog(g.config, &p.logFile, &p.syslog, p.level, o.quiet || parent != nil, stderr)
+	if err := p.run(o, parent); err != nil {
+		filed.DPanic(err.Error()) // FATAL; on the terminal, the caller says it
+		return err
+	}
+	return nil
+}
 
-	removePidFile, err := writePidFile(g.config.PidFile)
+// run is serve once there is a log.
+func (p *process) run(o options, parent *os.File) error {
+	g := p.generation.Load()
+	if os.Geteuid() == 0 {
+		p.log.Warn("running as root: better start as another user, or name one in the setting user")
+	}
+	if o.reboot {
+		// PgBouncer takes the clients of a running process over; without one it
+		// starts as always. It has deprecated the former.
+		p.log.Warn("online restart is not supported, use so_reuseport or start a process on another port")
+	}
+	removePidFile, err := writePidFile(g.config.PidFile, func() { p.log.Info("stale pidfile, removing") })
 	if err != nil {
 		return err
 	}
@@ -84,6 +119,12 @@ func serve(path string, verbose int, quiet bool, stderr io.Writer) error {
 		return err
 	}
 	p.log.Info(fmt.Sprintf("process up: pgvalet %s (%s), %d event loops, configuration %s", version, runtime.Version(), len(p.loops), g.config.Path))
+	notify(daemon.SdNotifyReady)
+	if parent != nil {
+		if err := becomeDaemon(parent); err != nil {
+			p.log.Warn("daemon: " + err.Error())
+		}
+	}
 	p.supervise(signals)
 	p.close()
 	p.log.Info("process down")
@@ -144,6 +185,7 @@ func (p *process) start(g *generation) error {
 		Pools:    p.pools,
 		Sessions: p.sessions,
 		Reload:   p.reload,
+		Status:   func(line string) { notify("STATUS=" + line) },
 		Shutdown: func(m frontend.ShutdownMode) {
 			select {
 			case p.stop <- m:
@@ -205,6 +247,8 @@ func (p *process) close() {
 func (p *process) reload() error {
 	p.reloading.Lock()
 	defer p.reloading.Unlock()
+	notifyReloading()
+	defer notify(daemon.SdNotifyReady)
 	g, err := load(p.path)
 	file := p.config().LogFile // which logrotate may have renamed, whatever the configuration is like
 	if err == nil {
@@ -227,27 +271,11 @@ func (p *process) reload() error {
 	p.generation.Store(g)
 	p.precompute(g)
 	p.level.SetLevel(logLevel(max(p.verbose, g.config.Verbose)))
+	p.syslog.configure(&g.config.Settings)
 	p.pools.Reload(g.poolSettings())
 	p.sessions.KillGone()
 	p.log.Info("reload: configuration " + g.config.Path + " is in force")
 	return nil
-}
-
-// writePidFile refuses to start beside a process that lives.
-func writePidFile(path string) (remove func(), err error) {
-	if path == "" {
-		return func() {}, nil
-	}
-	if b, err := os.ReadFile(path); err == nil {
-		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-		if err == nil && pid > 0 && pid != os.Getpid() && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			return nil, fmt.Errorf("pidfile '%s' exists, another instance running?", path)
-		}
-	}
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
-		return nil, fmt.Errorf("pidfile: %w", err)
-	}
-	return func() { _ = os.Remove(path) }, nil // it may be gone already
 }
 
 // emptyCheck is how often a shutdown that waits for clients looks whether any

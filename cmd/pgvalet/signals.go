@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/pgvalet/pgvalet/frontend"
 )
 
@@ -32,7 +34,11 @@ func (p *process) supervise(sig signals) {
 	defer cancel()
 	done := make(chan struct{}, 1) // the wait of a shutdown is over
 	begin := func(m frontend.ShutdownMode) bool {
-		if m == frontend.ShutdownNow || p.shuttingDown.Swap(true) {
+		again := p.shuttingDown.Swap(true)
+		if !again {
+			notify(daemon.SdNotifyStopping)
+		}
+		if again || m == frontend.ShutdownNow {
 			return true
 		}
 		p.running.Go(func() {
@@ -50,9 +56,10 @@ func (p *process) supervise(sig signals) {
 				return
 			}
 		case s := <-sig:
-			p.log.Info("got " + signalNames[s])
+			p.log.Info("got " + p.meaning(s))
 			switch s {
 			case syscall.SIGQUIT:
+				begin(frontend.ShutdownNow)
 				return
 			case syscall.SIGTERM:
 				if begin(frontend.ShutdownWaitForClients) {
@@ -71,13 +78,34 @@ func (p *process) supervise(sig signals) {
 	}
 }
 
-var signalNames = map[os.Signal]string{
-	syscall.SIGTERM: "SIGTERM, shutting down, waiting for all clients disconnect",
-	syscall.SIGINT:  "SIGINT, shutting down, waiting for all servers connections to be released",
-	syscall.SIGQUIT: "SIGQUIT, fast exit",
-	syscall.SIGHUP:  "SIGHUP, re-reading config",
-	syscall.SIGUSR1: "SIGUSR1, pausing all activity",
-	syscall.SIGUSR2: "SIGUSR2, continuing from PAUSE",
+// meaning says, in PgBouncer's words, what a signal is taken for now.
+func (p *process) meaning(s os.Signal) string {
+	down := p.shuttingDown.Load()
+	switch s {
+	case syscall.SIGTERM:
+		if !down {
+			return "SIGTERM, shutting down, waiting for all clients disconnect"
+		}
+		return "SIGTERM while shutting down, fast exit"
+	case syscall.SIGINT:
+		if !down {
+			return "SIGINT, shutting down, waiting for all servers connections to be released"
+		}
+		return "SIGINT while shutting down, fast exit"
+	case syscall.SIGQUIT:
+		return "SIGQUIT, fast exit"
+	case syscall.SIGHUP:
+		return "SIGHUP, re-reading config"
+	case syscall.SIGUSR1:
+		if !down {
+			return "SIGUSR1, pausing all activity"
+		}
+		return "SIGUSR1 while shutting down, ignoring"
+	}
+	if !down {
+		return "SIGUSR2, continuing from PAUSE"
+	}
+	return "SIGUSR2 while shutting down, ignoring"
 }
 
 // drain lets no new client in and waits for what m says.
@@ -100,7 +128,6 @@ func (p *process) drain(ctx context.Context, m frontend.ShutdownMode) {
 
 func (p *process) pauseOrResume(ctx context.Context, s os.Signal) {
 	if p.shuttingDown.Load() {
-		p.log.Info("got signal while shutting down, ignoring")
 		return
 	}
 	if s == syscall.SIGUSR1 {

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package backend
+
+func setUserTimeout(_, _ int) {}
