@@ -30,6 +30,7 @@ var stormSuite = suite{
 		{key: "steady_tps_during", title: "during: transactions/s"},
 		{key: "steady_p50_ms_during", title: "during: p50 ms", digits: 3, cost: true},
 		{key: "steady_p99_ms_during", title: "during: p99 ms", digits: 3, cost: true, plot: true},
+		{key: "steady_p99_ratio", title: "p99 during ÷ before", digits: 1, cost: true},
 	},
 	run: runStormSuite,
 }
@@ -40,13 +41,19 @@ const (
 	steadyRate    = 1000 // transactions per second of all together
 )
 
-// runStormSuite measures over TLS only: without it a login is cheap.
+// runStormSuite measures over TLS only: without it a login is cheap. The last
+// target is the floor: the storm is pgvalet's, the steady clients are connected
+// to PostgreSQL and have no pooler at all. What they notice is that processors
+// are short.
 func runStormSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 	targets, err := b.startAll(ctx, tlsVariant, true)
 	if err != nil {
 		return err
 	}
 	defer stopAll(targets)
+	beside := b.direct(tlsVariant)
+	beside.name = besideKind
+	refuge := targets[0]
 	rates := []int{0, steadyRate}
 	if b.options.smoke {
 		rates = rates[1:]
@@ -56,9 +63,12 @@ func runStormSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 		if rate > 0 {
 			name = fmt.Sprintf("steady clients at %s transactions/s", decimal(float64(rate), 0))
 		}
-		samples, err := rounds(ctx, b, "storm "+name, targets, targetName,
+		samples, err := rounds(ctx, b, "storm "+name, append(slices.Clip(targets), beside), targetName,
 			func(ctx context.Context, t *target, round int) (figures, error) {
-				s := storm{target: t, rate: rate, calm: max(1, b.options.seconds/2), length: b.options.seconds}
+				s := storm{target: t, at: t, rate: rate, calm: max(1, b.options.seconds/2), length: b.options.seconds}
+				if t == beside {
+					s.at = refuge
+				}
 				if round == 0 {
 					s.calm, s.length = 1, min(s.length, 3)
 				}
@@ -72,11 +82,12 @@ func runStormSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 	return nil
 }
 
-// storm is one login storm against one target.
+// storm is one login storm.
 type storm struct {
-	target       *target
-	rate         int // of the steady clients
-	calm, length int // seconds before the storm and of it
+	target       *target // of the steady clients
+	at           *target // of the storm
+	rate         int     // of the steady clients
+	calm, length int     // seconds before the storm and of it
 }
 
 // moment is when a window begins or ends, and what was used up to then.
@@ -180,7 +191,7 @@ func (s storm) blow(ctx context.Context, until time.Time) ([]float64, error) {
 			var took []float64
 			for !stop.Load() {
 				start := time.Now()
-				c, err := s.target.endpoint.login(ctx)
+				c, err := s.at.endpoint.login(ctx)
 				if err != nil {
 					return err
 				}
@@ -222,6 +233,7 @@ func (s storm) figures(log []logLine, begin, middle, end moment, logins []float6
 		"steady_p50_ms_during":   percentile(during, 0.5),
 		"steady_p99_ms_during":   percentile(during, 0.99),
 	}
+	f["steady_p99_ratio"] = f["steady_p99_ms_during"] / f["steady_p99_ms_before"]
 	if s.target.proc != nil {
 		each := micros(middle.pooler-begin.pooler) / float64(len(before))
 		all := micros(end.pooler - middle.pooler)

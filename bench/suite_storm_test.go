@@ -34,6 +34,7 @@ func TestStormFigures(t *testing.T) {
 		"steady_p99_ms_before":   1,
 		"steady_tps_during":      500,
 		"steady_p50_ms_during":   5,
+		"steady_p99_ratio":       5,
 		"cpu_us_per_tx_before":   20,
 		"cpu_us_per_login":       800, // 120 ms less 2,000 times 20 µs
 		"generator_us_per_login": 400,

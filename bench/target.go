@@ -22,10 +22,11 @@ const (
 	pgbouncerKind = "pgbouncer"
 	directKind    = "direct" // PostgreSQL without a pooler
 	relayKind     = "relay"  // this program: see relay.go
+	besideKind    = "beside" // PostgreSQL without a pooler, while pgvalet has the storm
 )
 
 // targetOrder is the order of the targets in a table.
-var targetOrder = []string{pgvaletKind, pgbouncerKind, directKind, relayKind, "1 loop", "2 loops", "4 loops"}
+var targetOrder = []string{pgvaletKind, pgbouncerKind, directKind, besideKind, relayKind, "1 loop", "2 loops", "4 loops"}
 
 // The variants of a suite.
 const (
