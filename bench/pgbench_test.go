@@ -144,6 +144,21 @@ func TestCPUMicros(t *testing.T) {
 	}
 }
 
+func TestTurnTimes(t *testing.T) {
+	var log []logLine
+	for i := range 200 { // one each ms, and a pause of 50 ms in the middle
+		end := int64(1000 * i)
+		if i >= 100 {
+			end += 50_000
+		}
+		log = append(log, logLine{client: i % 10, end: end, took: 1})
+	}
+	got := turnTimes(log, 10, 50_000, 1<<40)
+	if len(got) != 150 || got[0] != 10 || percentile(got, 0.5) != 10 || percentile(got, 0.99) != 60 {
+		t.Errorf("%d turns, from %v ms; p50 %v ms, p99 %v ms", len(got), got[0], percentile(got, 0.5), percentile(got, 0.99))
+	}
+}
+
 func TestSaturationFigures(t *testing.T) {
 	var log []logLine
 	// Client 0 is served twice as often as client 1; client 2 only at the ends.
