@@ -40,6 +40,7 @@ type Target struct {
 	ServerName string      // for verify-full and SNI; "": Host
 
 	Params       []Parameter // additional startup parameters, in order
+	Replication  Replication // what Params ask for, see ForReplication
 	ConnectQuery string      // run after login; an error in it is reported through Warn and ignored
 
 	// ConnectTimeout bounds one attempt to log in: name look-up, TCP, TLS,

@@ -45,6 +45,7 @@ type Server struct {
 	PID         uint32
 	Key         []byte
 	OverTLS     bool
+	walsender   bool // see Target.Replication
 	ConnectedAt time.Time
 	tracked     *Tracked
 	statements  *Statements
@@ -112,6 +113,7 @@ func NewServer(t *Target, l *Login, o ServerOptions) (*Server, error) {
 		PID:         l.PID,
 		Key:         l.Key,
 		OverTLS:     l.TLS != nil,
+		walsender:   t.Replication != NoReplication,
 		ConnectedAt: time.Now(),
 		tracked:     o.Tracked,
 		statements:  o.Statements,
@@ -261,6 +263,14 @@ func (s *Server) HungUp(*evloop.Stream, bool) {}
 
 // Parked implements evloop.Handler.
 func (s *Server) Parked(_ *evloop.Stream, l *evloop.Loop) { s.parked(l) }
+
+// Fail ends the connection, and tells the holder why. It must be called on the
+// server's loop, from outside of the server's handler.
+func (s *Server) Fail(why error) {
+	if !s.Stream.Closed() {
+		s.lost(why)
+	}
+}
 
 // lost closes the connection and tells the holder.
 func (s *Server) lost(err error) {

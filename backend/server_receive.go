@@ -197,8 +197,8 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if kind != wire.Execute && kind != wire.Query {
 			return false, errOutOfStep
 		}
-	case wire.CopyInResponse:
-		if kind != wire.Execute && kind != wire.Query {
+	case wire.CopyInResponse, wire.CopyBothResponse:
+		if kind != wire.Execute && kind != wire.Query || typ == wire.CopyBothResponse && !s.walsender {
 			return false, errOutOfStep
 		}
 		s.beginCopyIn(kind)

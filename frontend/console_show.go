@@ -201,7 +201,7 @@ func (c *Console) showClients() [][]any {
 		local, localPort := addressOf(i.LocalAddr, port)
 		wait, waitMicros := seconds(i.Wait)
 		rows = append(rows, []any{
-			"C", i.User, i.Database, "none", i.State, addr, addrPort, local, localPort, instant(i.ConnectedAt), instant(i.RequestAt),
+			"C", i.User, i.Database, i.Replication.String(), i.State, addr, addrPort, local, localPort, instant(i.ConnectedAt), instant(i.RequestAt),
 			wait, waitMicros, 0, pointer(i.ID), pointer(i.Server), 0, tlsOrNone(i.TLS), i.ApplicationName, i.Prepared, shownID(i.ID),
 		})
 	}
@@ -223,7 +223,7 @@ func (c *Console) showServers() [][]any {
 			closeNeeded = 1
 		}
 		rows = append(rows, []any{
-			"S", i.User, i.Database, "none", i.State, addr, addrPort, local, localPort, instant(i.ConnectedAt), instant(i.RequestAt),
+			"S", i.User, i.Database, i.Replication.String(), i.State, addr, addrPort, local, localPort, instant(i.ConnectedAt), instant(i.RequestAt),
 			0, 0, closeNeeded, pointer(i.ID), pointer(i.Client), int(i.PID), tlsOrNone(i.TLS), "", 0, shownID(i.ID),
 		})
 	}

@@ -47,7 +47,6 @@ var (
 	errParameter        = fatal("0A000", "unsupported startup parameter: ")
 	errOption           = fatal("0A000", "unsupported startup parameter in options: ")
 	errOptionsSyntax    = fatal("0A000", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed")
-	errReplication      = fatal("0A000", "replication connections are not supported by this version")
 	errReplicationValue = fatal("22023", `invalid value for parameter "replication": `)
 
 	// Encryption.

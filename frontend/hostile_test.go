@@ -51,7 +51,7 @@ func TestTranscripts(t *testing.T) {
 		{name: "parameter for the console", send: startupPacket(protocol30, "user", "plain", "database", "pgbouncer", "geqo", "on", "options", "-e"), want: []string{ask, "EOF"}},
 		{name: "option", send: startupPacket(protocol30, "user", "plain", "options", "-c geqo=on"), want: []string{"FATAL 0A000 unsupported startup parameter in options: geqo", "EOF"}},
 		{name: "options syntax", send: startupPacket(protocol30, "user", "plain", "options", "-W 5"), want: []string{"FATAL 0A000 unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed", "EOF"}},
-		{name: "replication", send: startupPacket(protocol30, "user", "plain", "replication", "database"), want: []string{"FATAL 0A000 replication connections are not supported by this version", "EOF"}},
+		{name: "replication", send: startupPacket(protocol30, "user", "plain", "replication", "maybe"), want: []string{`FATAL 22023 invalid value for parameter "replication": "maybe"`, "EOF"}},
 		{name: "no replication", send: startupPacket(protocol30, "user", "plain", "replication", "off"), want: []string{ask, "EOF"}},
 		{name: "protocol 3.1", send: startupPacket(3<<16|1, "user", "plain"), want: []string{ask, "EOF"}},
 		{name: "protocol 3.2", send: startupPacket(3<<16|2, "user", "plain"), want: []string{ask, "EOF"}},

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/backend/evloop"
 	"github.com/pgvalet/pgvalet/config"
 )
@@ -37,11 +38,13 @@ type Login struct {
 	Protocol  uint32 // 3<<16 or 3<<16|2; a NegotiateProtocolVersion was sent if one was due
 	// Params are the parameters of the start-up packet, those inside of
 	// options among them, each once. Every name is tracked, in the client's
-	// own spelling; the console's may be anything.
-	Params    []Parameter
-	Addr      net.Addr
-	LocalAddr net.Addr
-	Since     time.Time // when the connection was accepted
+	// own spelling; the console's may be anything. Those of a replication
+	// connection are as the client sent them, options included.
+	Params      []Parameter
+	Replication backend.Replication // what kind of connection it is to be
+	Addr        net.Addr
+	LocalAddr   net.Addr
+	Since       time.Time // when the connection was accepted
 
 	// Release gives the client's place in max_client_conn back. Whoever admits
 	// the client calls it once, when the session ends, and not at all if Admit
@@ -172,9 +175,11 @@ func (c *client) check(s *startup) error {
 	l.User, l.database, l.Protocol = s.user, s.database, s.protocol()
 	l.Console = isConsole(s.database)
 	l.out = s.negotiate(l.out)
+	var err error
+	l.Replication, err = s.replicationKind()
 	if c.cfg.LogConnections {
-		c.log(zapcore.InfoLevel, fmt.Sprintf("login attempt: db=%s user=%s tls=%s replication=no",
-			printable(s.database), printable(s.user), c.encryption()))
+		c.log(zapcore.InfoLevel, fmt.Sprintf("login attempt: db=%s user=%s tls=%s replication=%s",
+			printable(s.database), printable(s.user), c.encryption(), l.Replication.Startup()))
 	}
 	if c.cfg.ClientTLSSSLMode >= config.SSLRequire && l.TLS == nil && !c.socket.unix() {
 		return errTLSRequired
@@ -183,12 +188,15 @@ func (c *client) check(s *startup) error {
 		l.Params = s.parameters
 		return nil
 	}
-	if err := s.checkReplication(); err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	var err error
-	if l.Params, err = s.sessionParameters(&c.cfg.Settings); err != nil {
-		return err
+	case l.Replication != backend.NoReplication:
+		l.Params = s.replicationParameters()
+	default:
+		if l.Params, err = s.sessionParameters(&c.cfg.Settings); err != nil {
+			return err
+		}
 	}
 	if !c.acceptor.takePlace(c.cfg.MaxClientConn) {
 		return errTooMany

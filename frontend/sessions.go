@@ -87,6 +87,9 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	if err != nil {
 		return err
 	}
+	if l.Replication != backend.NoReplication {
+		return c.admitReplication(ctx, l, p)
+	}
 	welcome, err := p.Welcome(ctx)
 	if err != nil {
 		return err
@@ -98,7 +101,20 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		vars.Set(tracked, param.Name, param.Value)
 	}
 
-	s := &session{
+	s := c.newSession(l, p.Mode())
+	s.believes = c.varSets.of(vars)
+	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
+	c.enter(s, p, l.User)
+	if err := c.welcome(s, l, welcome); err != nil {
+		c.leave(s)
+		return err
+	}
+	return nil
+}
+
+// newSession makes the session of a login.
+func (c *Sessions) newSession(l *Login, mode config.PoolMode) *session {
+	return &session{
 		id:        l.ID,
 		addr:      addrPortOf(l.Addr),
 		local:     unique.Make(addrPortOf(l.LocalAddr)),
@@ -106,14 +122,16 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		requestAt: c.moment(l.Since), // as PgBouncer shows it
 		readyAt:   c.moment(time.Now()),
 		release:   l.Release,
-		believes:  c.varSets.of(vars),
-		mode:      p.Mode(),
+		mode:      mode,
 		secretLen: uint8(secretLength(l)),
 		place:     notAdopted,
 	}
-	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
-	c.enter(s, p, l.User)
-	err = l.Write(greeting(welcome, tracked, vars, s.pid, c.keys.secretOf(s.pid, s)))
+}
+
+// welcome ends the login and gives the session to its loop. On error the
+// connection is closed, or still the caller's.
+func (c *Sessions) welcome(s *session, l *Login, welcome *pool.Welcome) error {
+	err := l.Write(greeting(welcome, c.pools.Tracked(), s.believes.vars, s.pid, c.keys.secretOf(s.pid, s)))
 	if err == nil {
 		s.stream, err = l.Transport.Detach(l.TLS)
 	}
@@ -121,9 +139,6 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		if err = s.w.take(s); err != nil {
 			s.stream.Close()
 		}
-	}
-	if err != nil {
-		c.leave(s)
 	}
 	return err
 }
@@ -183,6 +198,7 @@ type ClientInfo struct {
 	TLS             *tls.ConnectionState
 	ApplicationName string
 	Prepared        int
+	Replication     backend.Replication
 }
 
 // Snapshot returns the state of every client. It asks each loop in turn and
@@ -204,7 +220,7 @@ func (c *Sessions) Snapshot() []ClientInfo {
 				case s.state == sessionWaiting:
 					i.State, i.Wait = "waiting", w.now().sub(s.requestAt)
 				case s.lease != nil:
-					i.State, i.Server = "active", s.lease.ID
+					i.State, i.Server, i.Replication = "active", s.lease.ID, s.lease.Replication
 				}
 				if n := tracked.Index("application_name"); n >= 0 {
 					i.ApplicationName = s.believes.vars[n].Value

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/backend/wire"
 	"github.com/pgvalet/pgvalet/config"
 )
@@ -167,18 +168,23 @@ func (s *startup) negotiate(dst []byte) []byte {
 	return dst
 }
 
-// checkReplication refuses replication connections; the parameter is a boolean
-// or "database".
-func (s *startup) checkReplication() error {
-	switch v := strings.ToLower(s.replication); {
-	case v == "":
-		return nil
-	case v == "database", v == "1", v == "on", strings.HasPrefix("true", v), strings.HasPrefix("yes", v):
-		return errReplication
-	case v == "0", v == "of", v == "off", strings.HasPrefix("false", v), strings.HasPrefix("no", v):
-		return nil
+// replicationKind is what the client asks for with the parameter "replication".
+func (s *startup) replicationKind() (backend.Replication, error) {
+	kind, ok := backend.ParseReplication(s.replication)
+	if !ok {
+		return kind, errReplicationValue.with(strconv.Quote(s.replication))
 	}
-	return errReplicationValue.with(strconv.Quote(s.replication))
+	return kind, nil
+}
+
+// replicationParameters returns all that the client set: its server is its own,
+// and can be started with whatever it wants.
+func (s *startup) replicationParameters() []Parameter {
+	all := slices.Clone(s.parameters)
+	if s.options != "" {
+		all = append(all, Parameter{"options", s.options})
+	}
+	return all
 }
 
 // tracked are the parameters that every server reports and that therefore can

@@ -156,14 +156,16 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-func TestReplication(t *testing.T) {
+func TestReplicationKind(t *testing.T) {
+	const bad = `invalid value for parameter "replication": `
 	for value, want := range map[string]string{
-		"": "", "0": "", "false": "", "F": "", "off": "", "no": "",
-		"1": errReplication.Message, "true": errReplication.Message, "on": errReplication.Message, "yes": errReplication.Message, "database": errReplication.Message,
-		"o": `invalid value for parameter "replication": "o"`, "maybe": `invalid value for parameter "replication": "maybe"`,
+		"": "none", "0": "none", "false": "none", "F": "none", "off": "none", "no": "none",
+		"1": "physical", "true": "physical", "on": "physical", "yes": "physical", "T": "physical", "database": "logical",
+		"o": bad + `"o"`, "maybe": bad + `"maybe"`, "Database": bad + `"Database"`,
 	} {
-		if got := errorText((&startup{replication: value}).checkReplication()); got != want {
-			t.Errorf("%q: %q, want %q", value, got, want)
+		kind, err := (&startup{replication: value}).replicationKind()
+		if got := errorText(err); got != want && kind.String() != want {
+			t.Errorf("%q: %s %q, want %q", value, kind, got, want)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/backend/evloop"
 	"github.com/pgvalet/pgvalet/backend/wire"
 	"github.com/pgvalet/pgvalet/config"
@@ -34,12 +35,13 @@ const notAdopted = -1
 // the client's first request does that soon, and whoever wants to see all
 // sessions posts, which comes behind what is left here.
 func (w *worker) take(s *session) error {
+	linked := s.lease != nil // afterwards it is the loop's to look
 	if err := w.loop.Attach(s.stream, s); err != nil {
 		return err
 	}
 	leave := w.loop.Leave
-	if w.sessions.config().ClientIdleTimeoutFor(s.user) > 0 {
-		leave = w.loop.Post // the sweep must know of the session
+	if w.sessions.config().ClientIdleTimeoutFor(s.user) > 0 || linked {
+		leave = w.loop.Post // the sweep must know of the session, or its server have a reader
 	}
 	if !leave(adopt, s) {
 		return errors.New("shutting down")
@@ -62,6 +64,9 @@ func adopt(arg any) {
 	if s.limits.idle > 0 {
 		w.idleLimited = true
 		w.loop.Arm()
+	}
+	if s.lease != nil {
+		s.link()
 	}
 }
 
@@ -142,6 +147,9 @@ func (s *session) checkBusy(now moment) {
 			s.stream.Write(wire.AppendError(nil, wire.NoticeResponse, "NOTICE", "00000", "No server connection available in postgres backend, client being queued"))
 		}
 	case sessionOpen, sessionSyncing:
+		if s.lease.Replication != backend.NoReplication {
+			return // its streams are no queries, and last
+		}
 		tx := s.srv.TxStatus()
 		switch {
 		case tx == 0 && over(now, s.requestAt, l.query):

@@ -22,6 +22,12 @@ func (p *Pool) launch() {
 			return
 		}
 		p.connecting++
+		if w := p.waiting.head; w != nil && w.dedicated != nil {
+			p.waiting.remove(w)
+			p.dedicating++
+			close(w.dedicated)
+			continue
+		}
 		p.set.goroutines.Go(func() { p.open(since) })
 	}
 }
@@ -51,7 +57,7 @@ func (p *Pool) needs(connecting int) (since time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	now := time.Now()
-	if w := p.waiting.at(connecting + p.nearlyFree()); w != nil {
+	if w := p.waiting.at(connecting - p.dedicating + p.nearlyFree()); w != nil {
 		return w.since, true
 	}
 	if connecting == 0 && p.welcome == nil && len(p.wantWelcome) > 0 {
@@ -139,34 +145,16 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 		return nil, ErrDatabaseRemoved
 	}
 
-	attempt := *target
-	attempt.Admit = p.admit(target, ctx.Value(sinceKey{}).(time.Time))
-	login, err := backend.Connect(ctx, &attempt)
+	l, params, err := p.logIn(ctx, target, generation, p.admit(target, ctx.Value(sinceKey{}).(time.Time)))
 	if err != nil {
 		return nil, err
 	}
-	l := &Lease{ID: p.set.nextID.Add(1), Pool: p, generation: generation}
-	l.care.lease = l
-	s, err := backend.NewServer(target, login, backend.ServerOptions{
-		Tracked:     p.set.tracked,
-		Statements:  p.set.statements,
-		MaxPrepared: p.set.config().MaxPreparedStatements,
-		Pool:        p,
-		Parked:      l.onIdleEvent,
-	})
-	if err != nil {
-		return nil, err
-	}
-	l.Server = s
-	l.log = p.set.log.Named(serverLabel(l))
-	if p.set.config().LogConnections {
-		l.log.Info("new connection to server (from " + s.LocalAddr.String() + ")")
-	}
+	s := l.Server
 
 	p.mu.Lock()
 	p.leases[l] = struct{}{}
 	if p.welcome == nil && generation == p.generation {
-		p.welcome = newWelcome(login.Params, s.Vars)
+		p.welcome = newWelcome(params, s.Vars)
 		p.answerWelcome(nil)
 	}
 	p.mu.Unlock()
@@ -180,6 +168,35 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// logIn opens a server that no loop has yet, when admit lets it; params are what
+// it said of itself.
+func (p *Pool) logIn(ctx context.Context, target *backend.Target, generation uint64, admit func(context.Context) (func(), error)) (l *Lease, params []backend.Parameter, err error) {
+	attempt := *target
+	attempt.Admit = admit
+	login, err := backend.Connect(ctx, &attempt)
+	if err != nil {
+		return nil, nil, err
+	}
+	l = &Lease{ID: p.set.nextID.Add(1), Pool: p, generation: generation}
+	l.care.lease = l
+	s, err := backend.NewServer(target, login, backend.ServerOptions{
+		Tracked:     p.set.tracked,
+		Statements:  p.set.statements,
+		MaxPrepared: p.set.config().MaxPreparedStatements,
+		Pool:        p,
+		Parked:      l.onIdleEvent,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	l.Server = s
+	l.log = p.set.log.Named(serverLabel(l))
+	if p.set.config().LogConnections {
+		l.log.Info("new connection to server (from " + s.LocalAddr.String() + ")")
+	}
+	return l, login.Params, nil
 }
 
 // After enoughFailures in a row whoever asks for a server is told, and does not

@@ -48,6 +48,7 @@ func (p *Pool) tidy(now time.Time) {
 			}
 		}
 	}
+	p.dropStale()
 	if p.idle > 0 && p.sweepDue(now) {
 		idleTimeout := p.set.config().ServerIdleTimeout
 		left := len(p.leases)

@@ -46,6 +46,9 @@ type Lease struct {
 	Pool       *Pool
 	generation uint64
 	log        *zap.Logger
+	// Replication says that the server is a walsender: it has one client only
+	// (see Dedicate).
+	Replication backend.Replication
 
 	// Owned by the server's loop.
 	care caretaker
@@ -83,7 +86,11 @@ func (l *Lease) Release(loop *evloop.Loop) {
 		l.care.watch()
 		return
 	}
-	if why := p.mustClose(l, loop.Now()); why != "" {
+	why := p.mustClose(l, loop.Now())
+	if why == "" && p.makeRoom() {
+		why = "evicted"
+	}
+	if why != "" {
 		p.condemn(l, why)
 		p.mu.Unlock()
 		l.Destroy(why)
@@ -155,6 +162,10 @@ const refillSpread = 2 * time.Second
 // Return gives back a server whose client has left in good order, after
 // running query ("" for none).
 func (l *Lease) Return(loop *evloop.Loop, query string) {
+	if l.Replication != backend.NoReplication {
+		l.Destroy("replication client was closed")
+		return
+	}
 	if query == "" && l.Server.InDoubt() {
 		query = emptyQuery
 	}
@@ -172,6 +183,10 @@ func (l *Lease) Return(loop *evloop.Loop, query string) {
 // not possible, the server is closed.
 func (l *Lease) Abandon(loop *evloop.Loop, query string, cancel bool) {
 	s := l.Server
+	if l.Replication != backend.NoReplication {
+		l.Destroy("replication client was closed")
+		return
+	}
 	busy := s.TxStatus() == 0
 	if s.Stream.Closed() || !s.Abandon() {
 		l.Destroy("client disconnect while server was not ready")

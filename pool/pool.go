@@ -62,6 +62,7 @@ type Pool struct {
 	idle        int                 // of these, how many puddle holds
 	closing     int                 // of these, how many are about to be closed
 	connecting  int
+	dedicating  int // of these, how many are for one client only
 	waiting     waitList
 	paused      bool
 	welcome     *Welcome
@@ -137,6 +138,7 @@ func (p *Pool) Acquire(w *Waiter) (*Lease, error) {
 	}
 	p.waiting.push(w, loop.Now())
 	p.launch()
+	p.dispatch() // whoever is first may want none of the idle servers
 	p.mu.Unlock()
 	return nil, nil
 }
@@ -196,12 +198,17 @@ func (p *Pool) lend(l *Lease, w *Waiter, now time.Time) {
 	l.state, l.client, l.requestAt = stateActive, w.ID, now
 }
 
-// nextWaiter returns who gets the next free server. mu is held.
+// nextWaiter returns who gets the next free server, and takes him out of the
+// queue; makeRoom has reported false before. mu is held.
 func (p *Pool) nextWaiter() *Waiter {
 	if p.paused {
 		return nil
 	}
-	return p.waiting.pop()
+	w := p.waiting.next()
+	if w != nil {
+		p.waiting.remove(w)
+	}
+	return w
 }
 
 // grant gives a claimed, parked server to a waiter that has left the queue. mu
@@ -239,12 +246,16 @@ func (p *Pool) refuseAll(err error) {
 
 // dispatch lends idle servers to those who wait. mu is held.
 func (p *Pool) dispatch() {
-	for p.waiting.n > 0 && !p.paused {
+	for p.waiting.next() != nil && !p.paused {
 		l := p.take(time.Now())
 		if l == nil {
 			return
 		}
-		p.grant(p.waiting.pop(), l, nil)
+		if p.makeRoom() {
+			p.close(l, "evicted")
+		} else {
+			p.grant(p.nextWaiter(), l, nil)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"time"
 
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
 )
 
@@ -41,6 +42,7 @@ type ServerInfo struct {
 	Client          uint64 // who has it, 0 for nobody
 	PID             uint32
 	TLS             *tls.ConnectionState // nil: plain
+	Replication     backend.Replication
 }
 
 // Snapshot returns the state of all pools, by database and user.
@@ -90,6 +92,7 @@ func (ps *Pools) Servers() []ServerInfo {
 			i := ServerInfo{
 				ID: l.ID, Database: p.Database, User: p.User, State: l.shown().String(), Addr: s.Addr, LocalAddr: s.LocalAddr,
 				ConnectedAt: s.ConnectedAt, RequestAt: l.requestAt, Client: l.client, PID: s.PID,
+				Replication: l.Replication,
 				CloseNeeded: l.state == stateClosing || l.generation != p.generation || p.db == nil,
 			}
 			if cs, ok := s.Stream.TLS(); ok {

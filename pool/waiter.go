@@ -20,6 +20,8 @@ type Waiter struct {
 	prev, next *Waiter
 	queued     bool
 	since      time.Time
+	dedicated  chan struct{} // not nil: waits for a place of its own, and not for a server; closed when it has one
+	roomMade   bool          // … and a server has been closed to make room for it
 
 	// Set before the waiter leaves the queue, read on Loop.
 	lease *Lease
@@ -83,6 +85,15 @@ func (q *waitList) remove(w *Waiter) {
 	}
 	w.prev, w.next, w.queued = nil, nil, false
 	q.n--
+}
+
+// next is the oldest waiter that a free server is of use to.
+func (q *waitList) next() *Waiter {
+	w := q.head
+	for w != nil && w.roomMade {
+		w = w.next
+	}
+	return w
 }
 
 func (q *waitList) pop() *Waiter {
