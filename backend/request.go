@@ -17,7 +17,7 @@ type request struct {
 	kind    byte // wire.Query, Parse, Bind, Describe, Execute, Close, Sync, FunctionCall, CopyDone (and CopyFail)
 	action  action
 	unnamed bool       // Parse of the unnamed statement
-	stmt    *Statement // Parse and Close: what it is about, nil for unnamed statements and portals
+	stmt    *Statement // Parse, Close, Bind and Describe: what it is about, nil for unnamed statements and portals
 	undo    any        // the holder's, returned in Holder.Aborted if the request comes to nothing
 }
 

@@ -20,6 +20,9 @@ var errReplyTooLong = errors.New("reply is too long")
 // CommandComplete, ReadyForQuery.
 const maxWhole = 64 << 20
 
+// maxError is the longest ErrorResponse that is looked at.
+const maxError = 16 << 10
+
 // replies accounts for the messages in data and gives the holder its share. It
 // returns the start of a message that cannot be judged yet.
 func (s *Server) replies(data []byte) ([]byte, error) {
@@ -51,7 +54,7 @@ func (s *Server) replies(data []byte) ([]byte, error) {
 			return nil, fmt.Errorf("message %q from server: %w", typ, errOutOfStep)
 		}
 		body := data[pos+wire.HeaderLen : min(pos+n, len(data))]
-		if typ == wire.ReadyForQuery || typ == wire.ParameterStatus || typ == wire.CommandComplete {
+		if typ == wire.ReadyForQuery || typ == wire.ParameterStatus || typ == wire.CommandComplete || typ == wire.ErrorResponse && n <= maxError {
 			if len(body) < n-wire.HeaderLen {
 				if n > maxWhole {
 					s.holder.Forward(data[run:pos])
@@ -148,6 +151,9 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		return !ours, nil
 
 	case wire.ErrorResponse:
+		if head != nil && head.stmt != nil && stalePlan(body) {
+			head.stmt.retire()
+		}
 		return s.errorResponse(head), nil
 
 	case wire.ParseComplete:
@@ -274,7 +280,7 @@ func (s *Server) errorResponse(head *request) bool {
 // drop undoes what was expected of a request that the server has ignored or
 // refused.
 func (s *Server) drop(r request) {
-	if r.stmt != nil {
+	if r.stmt != nil && (r.kind == wire.Parse || r.kind == wire.Close) {
 		s.settle(r.stmt)
 	}
 	if r.unnamed {

@@ -11,6 +11,10 @@ import "github.com/pgvalet/pgvalet/backend/wire"
 // have no answer and need no note.
 func (s *Server) Expect(kind byte) { s.push(request{kind: kind}) }
 
+// ExpectOf is Expect for a Bind or Describe of a statement for which Ensure has
+// been called; nil is any other.
+func (s *Server) ExpectOf(kind byte, st *Statement) { s.push(request{kind: kind, stmt: st}) }
+
 func (s *Server) push(r request) {
 	switch r.kind {
 	case wire.Sync:

@@ -49,7 +49,7 @@ func (s *Server) sendParse(g *evloop.Gather, st *Statement, act action, undo any
 		// in either case.
 		s.close(g, e)
 	}
-	e.doubtful = false
+	e.doubtful, e.version = false, st.version.Load()
 	for s.prepared.listed >= s.maxPrepared && s.prepared.oldest != nil {
 		s.close(g, s.prepared.oldest)
 	}
@@ -122,6 +122,13 @@ func (s *Server) InjectUnnamed(g *evloop.Gather, parse []byte, number uint64) {
 	b := g.Buffer()
 	g.SetBuffer(append(b, parse...))
 	s.parseUnnamed(number, inject, nil)
+}
+
+// stalePlan reports whether an ErrorResponse says that a table, or something else
+// that a statement depends on, has changed so much since its Parse that the
+// server refuses to run it. Only a new Parse helps.
+func stalePlan(body []byte) bool {
+	return string(wire.ErrorField(body, 'C')) == "0A000" && string(wire.ErrorField(body, 'R')) == "RevalidateCachedQuery"
 }
 
 // settle notes that a Parse or Close of st has been answered or ignored.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pgvalet/pgvalet/backend/wire"
 )
@@ -16,14 +17,20 @@ const StatementPrefix = "PGVALET_"
 
 // Statement is one distinct prepared statement: the text of a query and the
 // types of its parameters. Clients that prepare the same share it, whatever
-// they call it, and so do the servers that hold it. It is immutable.
+// they call it, and so do the servers that hold it. It is immutable but for what
+// is noted of it.
 type Statement struct {
 	Name  string // what servers know it by
 	parse string // the complete Parse message, with Name
 	vars  string // see statementKey
 	refs  int    // guarded by Statements.mu
 	valid []any  // whose servers have accepted it; guarded by Statements.mu
+
+	version atomic.Uint32 // what servers hold from before the last change of it is of no use
 }
+
+// retire makes every server prepare s again before its next use.
+func (s *Statement) retire() { s.version.Add(1) }
 
 // statementKey is what makes two statements the same: all of the Parse message
 // behind the name, and the session parameters by which PostgreSQL understands
@@ -140,6 +147,7 @@ type preparedEntry struct {
 	there        bool   // as far as the server has answered
 	doubtful     bool   // a command that is under way may make the server forget it
 	listed       bool   // it will be there, if the server does all that it has been sent
+	version      uint32 // the statement's, when it was sent
 	pending      int    // Parse and Close messages without an answer
 	batch        uint64 // of the last of them
 	newer, older *preparedEntry
@@ -184,7 +192,7 @@ func (p *prepared) unlist(e *preparedEntry) {
 // cannot be relied on: that may fail, and this one not.
 func (p *prepared) has(s *Statement, batch uint64) bool {
 	e := p.byStmt[s]
-	if e == nil || !e.listed || e.doubtful || e.pending > 0 && e.batch != batch {
+	if e == nil || !e.listed || e.doubtful || e.version != s.version.Load() || e.pending > 0 && e.batch != batch {
 		return false
 	}
 	if p.newest != e {

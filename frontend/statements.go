@@ -119,8 +119,8 @@ func (s *session) bind(n int, m []byte) int {
 	}
 	s.asking()
 	s.stats.Binds++
-	to, rewrite := s.serverName(name)
-	s.srv.Expect(wire.Bind)
+	to, stmt, rewrite := s.serverName(name)
+	s.srv.ExpectOf(wire.Bind, stmt)
 	if len(name) == 0 {
 		s.unnamed.bound()
 	}
@@ -162,8 +162,8 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 	}
 	s.asking()
 	if typ == wire.Describe && body[0] == 'S' {
-		to, rewrite := s.serverName(name)
-		s.srv.Expect(typ)
+		to, stmt, rewrite := s.serverName(name)
+		s.srv.ExpectOf(typ, stmt)
 		if rewrite {
 			s.renamed(n+len(to)-len(name), m[:wire.HeaderLen+1], to)
 			return n
@@ -197,24 +197,25 @@ func (s *session) closeStatement(p *preparedName, n int) int {
 
 // serverName returns what the server calls the statement that the client calls
 // name, and whether that is something else. The server will hold it by the time
-// it is asked for it.
-func (s *session) serverName(name []byte) (to string, rewrite bool) {
+// it is asked for it. stmt is nil for one that has no name, or is not known.
+func (s *session) serverName(name []byte) (to string, stmt *backend.Statement, rewrite bool) {
 	if len(name) == 0 {
-		return s.unnamedName()
+		to, rewrite = s.unnamedName()
+		return to, nil, rewrite
 	}
 	if !s.tracking {
-		return "", false
+		return "", nil, false
 	}
 	if p := s.statement[string(name)]; p != nil {
 		s.srv.Ensure(&s.w.toServer, p.stmt)
-		return p.stmt.Name, true
+		return p.stmt.Name, p.stmt, true
 	}
 	// The server says that there is no such statement, unless the client
 	// prepared it by SQL. It must not reach somebody else's by guessing.
 	if bytes.HasPrefix(name, []byte(backend.StatementPrefix)) {
-		return strings.ToLower(string(name)), true
+		return strings.ToLower(string(name)), nil, true
 	}
-	return "", false
+	return "", nil, false
 }
 
 // renamed adds a message of n bytes that begins with head, in which to takes

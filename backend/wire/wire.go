@@ -102,6 +102,21 @@ func AppendQuery(dst []byte, sql string) []byte {
 	return append(dst, 0)
 }
 
+// AppendCommandComplete appends a CommandComplete message.
+func AppendCommandComplete(dst []byte, tag string) []byte {
+	start := len(dst)
+	dst = append(dst, CommandComplete, 0, 0, 0, 0)
+	dst = append(dst, tag...)
+	dst = append(dst, 0)
+	PutLen(dst[start:], len(dst)-start)
+	return dst
+}
+
+// AppendReady appends a ReadyForQuery message with a transaction status.
+func AppendReady(dst []byte, tx byte) []byte {
+	return append(dst, ReadyForQuery, 0, 0, 0, 5, tx)
+}
+
 // AppendCopyFail appends a CopyFail message.
 func AppendCopyFail(dst []byte, why string) []byte {
 	start := len(dst)

@@ -1,0 +1,103 @@
+package frontend
+
+import (
+	"strings"
+
+	"github.com/pgvalet/pgvalet/backend/wire"
+)
+
+// maxDeallocate bounds the queries that deallocate looks at: a name has up to 63
+// bytes in SQL.
+const maxDeallocate = 128
+
+// deallocate answers a simple query of n bytes, of which m is here, that is
+// nothing but DEALLOCATE of a statement which the client prepared with a Parse
+// message: some drivers do not know Close. PostgreSQL has one space of names for
+// both ways to prepare, but a server knows this one by another name, and keeps it
+// for others. Whatever is not certain goes to the server: another form of the
+// command, a name that is not the client's, a transaction that has failed, or
+// that may fail by what is still under way. It returns how many bytes of m are
+// done with, 0 for none, and whether it must see more first.
+func (s *session) deallocate(n int, m []byte) (used int, more bool) {
+	if len(s.statement) == 0 || n > maxDeallocate {
+		return 0, false
+	}
+	if len(m) < n {
+		return 0, true
+	}
+	tx := byte('I')
+	if s.srv != nil {
+		tx = s.srv.TxStatus()
+	}
+	name, ok := deallocated(string(m[wire.HeaderLen:]))
+	p := s.statement[name]
+	if !ok || p == nil || tx != 'I' && tx != 'T' {
+		return 0, false
+	}
+	delete(s.statement, name)
+	s.Closed(p)
+	b := wire.AppendCommandComplete(s.w.toClient.Buffer(), "DEALLOCATE")
+	s.w.toClient.SetBuffer(wire.AppendReady(b, tx))
+	return n, false
+}
+
+// deallocated takes the text of a query, with its terminator, apart if it is
+// DEALLOCATE [PREPARE] name.
+func deallocated(sql string) (name string, ok bool) {
+	sql, ok = strings.CutSuffix(sql, "\x00")
+	if !ok {
+		return "", false
+	}
+	sql = strings.TrimRight(sql, sqlSpace)
+	sql = strings.TrimRight(strings.TrimSuffix(sql, ";"), sqlSpace)
+	rest, ok := cutKeyword(sql, "deallocate")
+	if !ok {
+		return "", false
+	}
+	if r, ok := cutKeyword(rest, "prepare"); ok {
+		rest = r
+	}
+	return identifier(rest)
+}
+
+// sqlSpace is what PostgreSQL's scanner takes for white space.
+const sqlSpace = " \t\n\r\f\v"
+
+// cutKeyword returns what follows the keyword and the white space behind it.
+func cutKeyword(sql, word string) (rest string, ok bool) {
+	if len(sql) <= len(word) || !strings.EqualFold(sql[:len(word)], word) {
+		return "", false
+	}
+	rest = strings.TrimLeft(sql[len(word):], sqlSpace)
+	if rest == "" || len(rest) == len(sql)-len(word) && rest[0] != '"' {
+		return "", false
+	}
+	return rest, true
+}
+
+// identifier returns the name that sql is, quoted or not. Names that PostgreSQL
+// would cut, and those with letters that are not ASCII, are not understood.
+func identifier(sql string) (name string, ok bool) {
+	if quoted, ok := strings.CutPrefix(sql, `"`); ok {
+		quoted, ok = strings.CutSuffix(quoted, `"`)
+		name = strings.ReplaceAll(quoted, `""`, `"`)
+		if !ok || strings.Count(quoted, `"`) != 2*strings.Count(name, `"`) {
+			return "", false
+		}
+	} else {
+		for i := range len(sql) {
+			c := sql[i] | 0x20
+			if (c < 'a' || c > 'z') && sql[i] != '_' && (i == 0 || (sql[i] < '0' || sql[i] > '9') && sql[i] != '$') {
+				return "", false
+			}
+		}
+		name = strings.ToLower(sql)
+		if name == "all" || name == "prepare" {
+			return "", false
+		}
+	}
+	if name == "" || len(name) > 63 || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7e || r < ' ' }) {
+		return "", false
+	}
+	return name, true
+}
