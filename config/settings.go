@@ -142,16 +142,16 @@ func (s *Settings) authentication() []setting {
 			doc: `Users who may run the read-only SHOW commands on the console.`,
 		},
 		{
-			name: "application_name_add_host", value: boolean(&s.ApplicationNameAddHost, false), pending: true,
-			doc: `Append the client's address and port to its application_name at login.`,
+			name: "application_name_add_host", value: boolean(&s.ApplicationNameAddHost, false),
+			doc: `Append the client's address and port to its application_name at login, as in "psql - 10.0.0.7:51514"; a client that has none is called app.`,
 		},
 		{
-			name: "disable_pqexec", value: boolean(&s.DisablePQExec, false), restart: true, pending: true,
-			doc: `Disconnect clients that use the simple query protocol.`,
+			name: "disable_pqexec", value: boolean(&s.DisablePQExec, false), restart: true,
+			doc: `Disconnect clients that send a query by the simple protocol, in which one message can hold many statements.`,
 		},
 		{
-			name: "login_notify_message", value: text(&s.LoginNotifyMessage, ""), pending: true,
-			doc: `Notice to send to each client at login. Empty: none.`,
+			name: "login_notify_message", value: text(&s.LoginNotifyMessage, ""),
+			doc: `Notice (NOTICE) sent to each client at the end of its login. Empty: none.`,
 		},
 	}
 }

@@ -25,10 +25,11 @@ type group struct {
 	members int // guarded by groups.mu
 }
 
-// limits are the timeouts that apply to a client, zero for none.
+// limits are what the configuration allows a client; a timeout of zero is none.
 type limits struct {
 	query, queryWait, queryNotify, transaction, idleTransaction, idle time.Duration
 	maxPacket                                                         int
+	noPQExec                                                          bool
 }
 
 // configure takes the limits from c.
@@ -45,6 +46,7 @@ func (g *group) configure(c *config.Config) {
 		idle:            c.ClientIdleTimeoutFor(g.user),
 		queryWait:       c.QueryWaitTimeout,
 		maxPacket:       c.MaxPacketSize,
+		noPQExec:        c.DisablePQExec,
 	}
 	if db := c.Databases[g.database]; db != nil {
 		g.limits.queryWait = c.QueryWaitTimeoutFor(db, g.user)

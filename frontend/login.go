@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -198,6 +199,9 @@ func (c *client) check(s *startup) error {
 			return err
 		}
 	}
+	if c.cfg.ApplicationNameAddHost {
+		l.Params = c.addHost(l.Params)
+	}
 	if !c.acceptor.takePlace(c.cfg.MaxClientConn) {
 		return errTooMany
 	}
@@ -207,6 +211,20 @@ func (c *client) check(s *startup) error {
 		return errShuttingDown
 	}
 	return nil
+}
+
+// addHost completes the application_name with the client's address.
+func (c *client) addHost(params []Parameter) []Parameter {
+	name, where := "app", "unix:"+strconv.Itoa(c.cfg.ListenPort)
+	for _, p := range params {
+		if strings.EqualFold(p.Name, "application_name") {
+			name = p.Value
+		}
+	}
+	if !c.socket.unix() {
+		where = c.login.Addr.String()
+	}
+	return setParameter(params, Parameter{Name: "application_name", Value: name + " - " + where})
 }
 
 // authorize decides what the client, now known, may use.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 func TestSessionMode(t *testing.T) {
@@ -165,5 +167,54 @@ func TestNoise(t *testing.T) {
 	a.want("1", "2", "N three", "C DO", "S application_name=four", "Z I")
 	if a.row("show application_name") != "four" {
 		t.Error("application_name was lost")
+	}
+}
+
+// TestLoginSettings: what the configuration adds to a login, and takes away from
+// what follows.
+func TestLoginSettings(t *testing.T) {
+	r := newRig(t, "application_name_add_host = true\nlogin_notify_message = \"be nice\"\ndisable_pqexec = true")
+	for _, params := range [][]string{nil, {"application_name", "mine"}} {
+		conn := r.dial()
+		conn.Write(startupPacket(protocol30, append([]string{"user", "postgres", "database", "app"}, params...)...))
+		c := &wireClient{t: t, conn: conn, front: pgproto3.NewFrontend(conn, conn), params: make(map[string]string)}
+		lines := c.until("Z I")
+		if got := lines[len(lines)-2]; got != "N be nice" {
+			t.Errorf("before ReadyForQuery comes %q", got)
+		}
+		name := "app"
+		if params != nil {
+			name = "mine"
+		}
+		want := name + " - " + conn.LocalAddr().String()
+		c.send(parse("", "show application_name"), bind(""), execute, syncMsg)
+		c.want("1", "2", "D "+want, "C SHOW", "Z I")
+		c.query("select 1")
+		c.want("FATAL 0A000 PQexec disallowed", "EOF")
+	}
+}
+
+// TestWelcomeOfTheNextServer: who logs in is told of the server that is there
+// now, and not of the first one that ever was.
+func TestWelcomeOfTheNextServer(t *testing.T) {
+	r := newRig(t, "")
+	old := r.client()
+	if got := old.params["IntervalStyle"]; got != "postgres" {
+		t.Fatal(got)
+	}
+	pid := old.pid()
+	admin(t, "alter database postgres set intervalstyle = 'iso_8601'")
+	defer admin(t, "alter database postgres reset intervalstyle")
+	admin(t, "select pg_terminate_backend("+pid+")")
+	r.await("the server is gone", func() bool { return r.servers() == 0 })
+	if got := old.row("select interval '1 day'"); got != "1 day" {
+		t.Error(got)
+	}
+	c := r.client()
+	if got := c.params["IntervalStyle"]; got != "iso_8601" {
+		t.Error(got)
+	}
+	if got := c.row("select interval '1 day'"); got != "P1D" {
+		t.Error(got)
 	}
 }

@@ -73,6 +73,10 @@ func (s *session) drop(n int, m []byte) int {
 func (s *session) request(typ byte, n int, m []byte) int {
 	switch typ {
 	case wire.Query:
+		if s.limits.noPQExec {
+			s.fatal(errPQExec)
+			return 0
+		}
 		if s.tracking && len(m) > wire.HeaderLen && m[wire.HeaderLen]|0x20 == 'd' {
 			if used, more := s.deallocate(n, m); used > 0 || more {
 				return used

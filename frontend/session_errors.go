@@ -20,6 +20,7 @@ var (
 
 	errServerLost       = fatal("08006", "server conn crashed?")
 	errServerParameter  = fatal("22023", "invalid server parameter")
+	errPQExec           = fatal("0A000", "PQexec disallowed")
 	errTransactionBlock = fatal("0A000", "transaction blocks not allowed in statement pooling mode")
 
 	// The administrator.

@@ -131,7 +131,7 @@ func (c *Sessions) newSession(l *Login, mode config.PoolMode) *session {
 // welcome ends the login and gives the session to its loop. On error the
 // connection is closed, or still the caller's.
 func (c *Sessions) welcome(s *session, l *Login, welcome *pool.Welcome) error {
-	err := l.Write(greeting(welcome, c.pools.Tracked(), s.believes.vars, s.pid, c.keys.secretOf(s.pid, s)))
+	err := l.Write(greeting(welcome, c.pools.Tracked(), s.believes.vars, s.pid, c.keys.secretOf(s.pid, s), c.config().LoginNotifyMessage))
 	if err == nil {
 		s.stream, err = l.Transport.Detach(l.TLS)
 	}
@@ -163,9 +163,9 @@ func (c *Sessions) leave(s *session) {
 // sharing reports whether the session changes servers.
 func (s *session) sharing() bool { return s.mode != config.PoolModeSession }
 
-// greeting is what ends a login: AuthenticationOk, the parameters, the key and
-// ReadyForQuery.
-func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars, pid uint32, secret []byte) []byte {
+// greeting is what ends a login: AuthenticationOk, the parameters, the key, a
+// notice if there is one, and ReadyForQuery.
+func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars, pid uint32, secret []byte, notice string) []byte {
 	b := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
 	for _, p := range welcome.Params {
 		if tracked.Index(p.Name) < 0 {
@@ -182,6 +182,9 @@ func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars
 	b = binary.BigEndian.AppendUint32(b, pid)
 	b = append(b, secret...)
 	wire.PutLen(b[start:], len(b)-start)
+	if notice != "" {
+		b = wire.AppendError(b, wire.NoticeResponse, "NOTICE", "00000", notice)
+	}
 	return append(b, wire.MsgReadyIdle...)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"time"
 
@@ -153,7 +154,8 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 
 	p.mu.Lock()
 	p.leases[l] = struct{}{}
-	if p.welcome == nil && generation == p.generation {
+	// A failover brings another server, or the same one in another role.
+	if generation == p.generation && (p.welcome == nil || !slices.Equal(p.welcome.Params, params)) {
 		p.welcome = newWelcome(params, s.Vars)
 		p.answerWelcome(nil)
 	}
