@@ -21,7 +21,7 @@ func (*discard) Aborted(byte, any) {}
 // busyServer has no connection, and statements of its own.
 func busyServer() *Server {
 	tr := NewTracked(nil)
-	return &Server{tracked: tr, statements: NewStatements(), maxPrepared: 10, Vars: make(Vars, len(tr.names)), tx: 'I', holder: &discard{}}
+	return &Server{tracked: tr, statements: NewStatements(), maxPrepared: func() int { return 10 }, Vars: make(Vars, len(tr.names)), tx: 'I', holder: &discard{}}
 }
 
 func encoded(t testing.TB, messages ...pgproto3.BackendMessage) (buf []byte) {
@@ -88,7 +88,7 @@ func BenchmarkEnsure(b *testing.B) {
 	for _, n := range []int{1, 200} {
 		b.Run(fmt.Sprintf("of %d", n), func(b *testing.B) {
 			s := busyServer()
-			s.maxPrepared = n
+			s.maxPrepared = func() int { return n }
 			var g evloop.Gather
 			list := make([]*Statement, n)
 			for i := range list {

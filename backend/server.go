@@ -49,7 +49,7 @@ type Server struct {
 	ConnectedAt time.Time
 	tracked     *Tracked
 	statements  *Statements
-	maxPrepared int
+	maxPrepared func() int
 	pool        any // what the server belongs to, for Statements
 
 	Vars        Vars // what the server has reported of the tracked parameters
@@ -95,9 +95,10 @@ const readsPerTurn = 4
 
 // ServerOptions are what a Server needs besides a connection.
 type ServerOptions struct {
-	Tracked     *Tracked
-	Statements  *Statements
-	MaxPrepared int // max_prepared_statements
+	Tracked    *Tracked
+	Statements *Statements
+	// MaxPrepared returns max_prepared_statements; the server's loop calls it.
+	MaxPrepared func() int
 	Pool        any // identifies the servers among which a statement is as good as another
 	// Parked is called on the server's loop when something happens to it while
 	// nobody has it.

@@ -32,7 +32,7 @@ func play(t *testing.T, requests, replies []byte, pieces []int) (*recorder, *Ser
 	ss := NewStatements()
 	tr := NewTracked(nil)
 	r := &recorder{}
-	s := &Server{tracked: tr, statements: ss, maxPrepared: 3, Vars: make(Vars, len(tr.names)), tx: 'I', holder: r}
+	s := &Server{tracked: tr, statements: ss, maxPrepared: func() int { return 3 }, Vars: make(Vars, len(tr.names)), tx: 'I', holder: r}
 	var g evloop.Gather
 	for _, b := range requests {
 		st, _ := ss.Acquire("", []byte{'s', 'a' + b%5, 0, 0, 0}, nil)

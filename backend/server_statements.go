@@ -50,7 +50,7 @@ func (s *Server) sendParse(g *evloop.Gather, st *Statement, act action, undo any
 		s.close(g, e)
 	}
 	e.doubtful, e.version = false, st.version.Load()
-	for s.prepared.listed >= s.maxPrepared && s.prepared.oldest != nil {
+	for most := s.maxPrepared(); s.prepared.listed >= most && s.prepared.oldest != nil; {
 		s.close(g, s.prepared.oldest)
 	}
 	s.prepared.list(e)

@@ -30,6 +30,7 @@ type limits struct {
 	query, queryWait, queryNotify, transaction, idleTransaction, idle time.Duration
 	maxPacket                                                         int
 	noPQExec                                                          bool
+	tracking                                                          bool // max_prepared_statements is not 0
 }
 
 // configure takes the limits from c.
@@ -47,6 +48,7 @@ func (g *group) configure(c *config.Config) {
 		queryWait:       c.QueryWaitTimeout,
 		maxPacket:       c.MaxPacketSize,
 		noPQExec:        c.DisablePQExec,
+		tracking:        c.MaxPreparedStatements > 0,
 	}
 	if db := c.Databases[g.database]; db != nil {
 		g.limits.queryWait = c.QueryWaitTimeoutFor(db, g.user)

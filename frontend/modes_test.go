@@ -176,7 +176,9 @@ func TestLoginSettings(t *testing.T) {
 	r := newRig(t, "application_name_add_host = true\nlogin_notify_message = \"be nice\"\ndisable_pqexec = true")
 	for _, params := range [][]string{nil, {"application_name", "mine"}} {
 		conn := r.dial()
-		conn.Write(startupPacket(protocol30, append([]string{"user", "postgres", "database", "app"}, params...)...))
+		if _, err := conn.Write(startupPacket(protocol30, append([]string{"user", "postgres", "database", "app"}, params...)...)); err != nil {
+			t.Fatal(err)
+		}
 		c := &wireClient{t: t, conn: conn, front: pgproto3.NewFrontend(conn, conn), params: make(map[string]string)}
 		lines := c.until("Z I")
 		if got := lines[len(lines)-2]; got != "N be nice" {

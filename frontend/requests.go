@@ -77,7 +77,7 @@ func (s *session) request(typ byte, n int, m []byte) int {
 			s.fatal(errPQExec)
 			return 0
 		}
-		if s.tracking && len(m) > wire.HeaderLen && m[wire.HeaderLen]|0x20 == 'd' {
+		if s.tracking() && len(m) > wire.HeaderLen && m[wire.HeaderLen]|0x20 == 'd' {
 			if used, more := s.deallocate(n, m); used > 0 || more {
 				return used
 			}

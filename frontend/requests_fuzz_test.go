@@ -125,7 +125,7 @@ func newBareSession(t testing.TB) *bareSession {
 	}
 	s := &session{
 		group: c.groups.join(c.workers[0], p, "u"), release: func() {},
-		mode: config.PoolModeTransaction, tracking: true, believes: c.varSets.of(make(backend.Vars, 5)),
+		mode: config.PoolModeTransaction, believes: c.varSets.of(make(backend.Vars, 5)),
 	}
 	s.configure(cfg)
 	client, clientEnd := pair(t)
@@ -134,7 +134,7 @@ func newBareSession(t testing.TB) *bareSession {
 	}
 	server, serverEnd := pair(t)
 	s.srv, err = backend.NewServer(&backend.Target{}, &backend.Login{Transport: server}, backend.ServerOptions{
-		Tracked: pools.Tracked(), Statements: pools.Statements(), MaxPrepared: 10, Pool: p,
+		Tracked: pools.Tracked(), Statements: pools.Statements(), MaxPrepared: func() int { return 10 }, Pool: p,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,6 +184,16 @@ func (r *rig) poolSettings(cfg *config.Config) pool.Settings {
 		r.t.Fatal(err)
 	}
 	return pool.Settings{Config: cfg, ServerTLS: serverTLS}
+}
+
+// reload puts another configuration into force.
+func (r *rig) reload(lines string) {
+	r.t.Helper()
+	db := r.config.Load().Databases["app"]
+	cfg := rigConfig(r.t, net.JoinHostPort(db.Host, strconv.Itoa(db.Port)), lines)
+	r.config.Store(cfg)
+	r.pools.Reload(r.poolSettings(cfg))
+	r.sessions.KillGone()
 }
 
 // pgx connects with pgx.

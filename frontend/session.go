@@ -34,7 +34,6 @@ type session struct {
 	pid       uint32 // what the client shows to cancel; see cancelKeys
 	secretLen uint8  // of the cancel key
 	mode      config.PoolMode
-	tracking  bool // statement names are managed
 
 	state    sessionState
 	skip     skipping // a cancelled request is being read past

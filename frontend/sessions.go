@@ -103,7 +103,6 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 
 	s := c.newSession(l, p.Mode())
 	s.believes = c.varSets.of(vars)
-	s.tracking = s.sharing() && c.config().MaxPreparedStatements > 0
 	c.enter(s, p, l.User)
 	if err := c.welcome(s, l, welcome); err != nil {
 		c.leave(s)
@@ -162,6 +161,9 @@ func (c *Sessions) leave(s *session) {
 
 // sharing reports whether the session changes servers.
 func (s *session) sharing() bool { return s.mode != config.PoolModeSession }
+
+// tracking reports whether the names of its statements are managed.
+func (s *session) tracking() bool { return s.limits.tracking && s.sharing() }
 
 // greeting is what ends a login: AuthenticationOk, the parameters, the key, a
 // notice if there is one, and ReadyForQuery.
@@ -243,6 +245,7 @@ func (c *Sessions) Snapshot() []ClientInfo {
 func (c *Sessions) each(fn func(*session)) {
 	for _, w := range c.workers {
 		w.loop.Call(func() {
+			w.config() // what follows from a new one holds for the next request
 			for i := range slices.Backward(w.list) {
 				if i < len(w.list) && w.list[i].state < sessionLingering {
 					fn(w.list[i])

@@ -41,12 +41,11 @@ func (s *session) parse(n int, m []byte) int {
 		s.fatal(brokenPacket("Parse"))
 		return 0
 	}
-	if len(name) == 0 || !s.tracking {
+	if len(name) == 0 || !s.tracking() {
 		if !s.need() {
 			return 0
 		}
 		s.asking()
-		s.stats.ClientParses++
 		s.forgetting(tail)
 		if len(name) == 0 && s.sharing() {
 			if s.unnamed == nil {
@@ -78,6 +77,9 @@ func (s *session) parse(n int, m []byte) int {
 		}
 		s.asking()
 		s.stats.ClientParses++
+		if s.w.sessions.config().LogPoolerErrors {
+			s.log().Info("prepared statement '" + printable(old.name) + "' was already prepared")
+		}
 		s.srv.ParseAgain(&s.w.toServer, old.stmt)
 		return n
 	}
@@ -118,8 +120,10 @@ func (s *session) bind(n int, m []byte) int {
 		return 0
 	}
 	s.asking()
-	s.stats.Binds++
 	to, stmt, rewrite := s.serverName(name)
+	if stmt != nil {
+		s.stats.Binds++
+	}
 	s.srv.ExpectOf(wire.Bind, stmt)
 	if len(name) == 0 {
 		s.unnamed.bound()
@@ -149,7 +153,7 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 		s.fatal(brokenPacket(map[byte]string{wire.Describe: "Describe", wire.Close: "Close"}[typ]))
 		return 0
 	}
-	if typ == wire.Close && body[0] == 'S' && s.tracking {
+	if typ == wire.Close && body[0] == 'S' && s.tracking() {
 		if p := s.statement[string(name)]; p != nil {
 			return s.closeStatement(p, n)
 		}
@@ -203,7 +207,7 @@ func (s *session) serverName(name []byte) (to string, stmt *backend.Statement, r
 		to, rewrite = s.unnamedName()
 		return to, nil, rewrite
 	}
-	if !s.tracking {
+	if !s.tracking() {
 		return "", nil, false
 	}
 	if p := s.statement[string(name)]; p != nil {

@@ -243,6 +243,49 @@ func TestStatementsOff(t *testing.T) {
 	c.want(`ERROR 26000 prepared statement "x" does not exist`, "Z I")
 }
 
+// TestStatementsReload changes max_prepared_statements under clients and servers
+// that are there already.
+func TestStatementsReload(t *testing.T) {
+	r := newRig(t, "max_prepared_statements = 2")
+	c := r.client()
+	prepare := func(from, to int) {
+		t.Helper()
+		for n := from; n < to; n++ {
+			name := fmt.Sprint("s", n)
+			c.send(parse(name, fmt.Sprint("select ", n)), bind(name), execute, syncMsg)
+			c.want("1", "2", fmt.Sprint("D ", n), "C SELECT 1", "Z I")
+		}
+	}
+	held := func(want string) {
+		t.Helper()
+		if got := c.row("select count(*) from pg_prepared_statements"); got != want {
+			t.Errorf("the server holds %s statements, not %s", got, want)
+		}
+	}
+	prepare(0, 4)
+	held("2")
+	r.reload("max_prepared_statements = 5")
+	prepare(4, 9)
+	held("5")
+	r.reload("max_prepared_statements = 3")
+	held("5")
+	prepare(9, 10)
+	held("3")
+	r.reload("max_prepared_statements = 0")
+	c.send(bind("s9"), execute, syncMsg)
+	c.want(`ERROR 26000 prepared statement "s9" does not exist`, "Z I")
+	r.reload("max_prepared_statements = 3")
+	c.send(bind("s9"), execute, syncMsg)
+	c.want("2", "D 9", "C SELECT 1", "Z I")
+
+	// Only what is managed counts, as in PgBouncer.
+	c.send(parse("", "select 1"), bind(""), execute, syncMsg)
+	c.want("1", "2", "D 1", "C SELECT 1", "Z I")
+	if s := r.pools.Stats()["app"]; s.ClientParses != 10 || s.ServerParses != 10 || s.Binds != 11 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestDriverStatementCache runs pgx's cache of statements over few servers.
 func TestDriverStatementCache(t *testing.T) {
 	r := newRig(t, "default_pool_size = 2\nmax_prepared_statements = 3")

@@ -186,7 +186,7 @@ func (p *Pool) logIn(ctx context.Context, target *backend.Target, generation uin
 	s, err := backend.NewServer(target, login, backend.ServerOptions{
 		Tracked:     p.set.tracked,
 		Statements:  p.set.statements,
-		MaxPrepared: p.set.config().MaxPreparedStatements,
+		MaxPrepared: func() int { return p.set.config().MaxPreparedStatements },
 		Pool:        p,
 		Parked:      l.onIdleEvent,
 	})
