@@ -1,6 +1,7 @@
 // Package auth holds what is needed to prove who somebody is, as parsers and
-// state machines without connections: secrets and the userlist file, both
-// sides of SCRAM-SHA-256, the MD5 answer, and the source of AWS RDS IAM tokens.
+// state machines without connections: secrets and the userlist file, HBA and
+// ident files, both sides of SCRAM-SHA-256, the MD5 answer, and the source of
+// AWS RDS IAM tokens.
 //
 // # SCRAM
 //
@@ -12,6 +13,10 @@
 // identity is refused, the user name inside the message is ignored, and a
 // password that SASLprep rejects is used as it is. Its error texts quote the
 // peer's bytes and are replaced.
+//
+// A client that logs in reveals the keys that open a server with the same stored
+// secret, ScramKeys; logging in with them is our own code, since the library
+// starts from a password.
 //
 // # Secrets
 //

@@ -18,8 +18,11 @@ const maxServerIterations = 1_000_000
 // ScramClient logs in to a PostgreSQL server, once. It is for one goroutine.
 type ScramClient struct {
 	mechanism    string
-	conversation *scram.ClientConversation
-	next         int // the step that comes next
+	conversation interface {
+		Step(message string) (string, error)
+		Valid() bool
+	}
+	next int // the step that comes next
 }
 
 // The steps of a ScramClient.
@@ -59,6 +62,20 @@ func NewScramClient(password string, mechanisms []string, channelBinding []byte)
 	default:
 		return &ScramClient{mechanism: scramSHA256, conversation: client.NewConversation()}, nil
 	}
+}
+
+// NewScramClientWithKeys is NewScramClient for a server that stores the secret
+// which a client has shown to know by logging in to us.
+func NewScramClientWithKeys(keys *ScramKeys, mechanisms []string, channelBinding []byte) (*ScramClient, error) {
+	switch {
+	case channelBinding != nil && slices.Contains(mechanisms, scramSHA256Plus):
+		return &ScramClient{mechanism: scramSHA256Plus, conversation: newKeyConversation(keys, "p=tls-server-end-point,,", channelBinding)}, nil
+	case !slices.Contains(mechanisms, scramSHA256):
+		return nil, fmt.Errorf("scram: the server offers none of the mechanisms we can use: %q", mechanisms)
+	case channelBinding != nil:
+		return &ScramClient{mechanism: scramSHA256, conversation: newKeyConversation(keys, "y,,", nil)}, nil
+	}
+	return &ScramClient{mechanism: scramSHA256, conversation: newKeyConversation(keys, "n,,", nil)}, nil
 }
 
 // Mechanism returns the chosen mechanism, for SASLInitialResponse.

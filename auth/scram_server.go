@@ -111,6 +111,7 @@ func (s *ScramServer) Begin(user string, secret Secret, known bool, mechanism st
 	switch kind := secret.Kind(); {
 	case known && kind == SecretScram:
 		keys = *secret.v.scram
+		e.stored = secret.v.scram
 	case known && kind == SecretPlain:
 		var err error
 		if keys, err = s.derive(user, *secret.v.text); err != nil {
@@ -182,7 +183,16 @@ type ScramExchange struct {
 	mock         bool // nobody can pass
 	over         bool // it has ended, well or not
 	begun        bool
+
+	stored                   *scram.StoredCredentials // nil: the keys of the exchange are worth nothing elsewhere
+	clientFirst, serverFirst string
+	keys                     *ScramKeys
 }
+
+// Keys returns what the client has revealed, after Step was done without an
+// error: what opens a server that stores the very secret of this exchange. It is
+// nil unless that is one for SCRAM.
+func (e *ScramExchange) Keys() *ScramKeys { return e.keys }
 
 // Step takes the client's next message, from SASLInitialResponse and then from
 // SASLResponse, and returns what to send back: first in AuthenticationSASLContinue,
@@ -210,7 +220,8 @@ func (e *ScramExchange) step(clientMessage []byte) (serverMessage []byte, done b
 			return nil, true, errors.New("scram: the channel-binding flag does not fit the selected mechanism")
 		}
 	}
-	reply, err := e.conversation.Step(string(clientMessage))
+	message := string(clientMessage)
+	reply, err := e.conversation.Step(message)
 	switch {
 	case reply == scram.ErrInvalidProof:
 		return nil, true, ErrInvalidProof
@@ -223,6 +234,10 @@ func (e *ScramExchange) step(clientMessage []byte) (serverMessage []byte, done b
 	case e.mock && e.conversation.Valid():
 		return nil, true, ErrInvalidProof
 	}
+	if e.stored != nil && e.conversation.Valid() {
+		e.keys = revealKeys(e.stored, e.clientFirst, e.serverFirst, message)
+	}
+	e.clientFirst, e.serverFirst = message, reply
 	return []byte(reply), e.conversation.Valid(), nil
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -94,6 +95,20 @@ func (s Secret) Kind() SecretKind {
 		return SecretNone
 	}
 	return s.v.kind
+}
+
+// Equal reports whether s and o are the same secret in the same form.
+func (s Secret) Equal(o Secret) bool {
+	switch {
+	case s.Kind() != o.Kind():
+		return false
+	case s.v == o.v:
+		return true
+	case s.Kind() == SecretScram:
+		a, b := s.v.scram, o.v.scram
+		return a.KeyFactors == b.KeyFactors && bytes.Equal(a.StoredKey, b.StoredKey) && bytes.Equal(a.ServerKey, b.ServerKey)
+	}
+	return *s.v.text == *o.v.text
 }
 
 // Plain returns the password if the secret is one, for a login with it.

@@ -98,6 +98,9 @@ func (s *session) wrongPasswordType(wanted string) error {
 	if s.t.Password.Kind() == auth.SecretNone {
 		return authImpossible("wrong password type", "the server asks for %s, and there is no password for user %q", wanted, s.t.User)
 	}
+	if s.t.Password.Kind() == auth.SecretScram && wanted == "SCRAM" {
+		return authImpossible("wrong password type", "the server asks for SCRAM, and the stored secret of user %q opens it only after a client has logged in with SCRAM as that user", s.t.User)
+	}
 	return authImpossible("wrong password type", "the server asks for %s, for which the stored password of user %q does not serve", wanted, s.t.User)
 }
 
@@ -134,7 +137,7 @@ func (s *session) startSASL(body []byte) error {
 		return broken(err)
 	}
 	password, ok := s.t.Password.Plain()
-	if !ok {
+	if !ok && s.t.Keys == nil {
 		return s.wrongPasswordType("SCRAM")
 	}
 	var binding []byte
@@ -142,7 +145,13 @@ func (s *session) startSASL(body []byte) error {
 		// Some certificates cannot be bound to; that is no reason not to log in.
 		binding, _ = auth.TLSServerEndPoint(s.login.TLS.ConnectionState().PeerCertificates[0])
 	}
-	scram, err := auth.NewScramClient(password, m.AuthMechanisms, binding)
+	var scram *auth.ScramClient
+	var err error
+	if ok {
+		scram, err = auth.NewScramClient(password, m.AuthMechanisms, binding)
+	} else {
+		scram, err = auth.NewScramClientWithKeys(s.t.Keys, m.AuthMechanisms, binding)
+	}
 	if err != nil {
 		return authImpossible("none of the server's SASL authentication mechanisms are supported", "%w", err)
 	}

@@ -24,8 +24,9 @@ type Target struct {
 	Port int
 
 	DBName, User string
-	Password     auth.Secret // for password, md5 and SCRAM; of kind SecretNone if there is none
-	IAM          *IAM        // not nil: log in with a token only
+	Password     auth.Secret     // for password, md5 and SCRAM; of kind SecretNone if there is none
+	Keys         *auth.ScramKeys // for SCRAM, if Password is a secret for it; may be nil
+	IAM          *IAM            // not nil: log in with a token only
 
 	// SSLMode has libpq's meanings: disable is plain; allow is plain first, then
 	// TLS when the server refuses the plain login; prefer is TLS first, then
