@@ -64,7 +64,7 @@ func (p *Pool) needs(connecting int) (since time.Time, ok bool) {
 	if connecting == 0 && p.welcome == nil && len(p.wantWelcome) > 0 {
 		return p.wantedSince, true
 	}
-	if len(p.leases)+connecting < p.minSize && (p.db.User != "" || p.clients > 0) && !now.Before(p.refillAt) {
+	if len(p.leases)+connecting < p.minSize && (p.db.User == p.User || p.clients > 0) && !now.Before(p.refillAt) {
 		return now.Add(nobodyWaits), true
 	}
 	return time.Time{}, false

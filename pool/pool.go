@@ -50,6 +50,8 @@ type Pool struct {
 
 	mu          sync.Mutex // guards the fields below
 	db          *config.Database
+	forQueries  bool // Ask has used it: the pool's user need not be the one that the database forces
+	learned     Credentials
 	target      *backend.Target
 	tlsSum      [32]byte
 	size        int // servers at most; 0: no limit

@@ -153,9 +153,30 @@ func (ps *Pools) Get(database, user string) (*Pool, error) {
 	if db.User != "" {
 		user = db.User
 	}
+	return ps.get(db, user), nil
+}
+
+// ForQueries returns the pool of a database and a server user of the caller's
+// choice, whatever user the database forces on clients: it is for Ask.
+func (ps *Pools) ForQueries(database, user string) (*Pool, error) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	db := ps.config().Databases[database]
+	if db == nil {
+		return nil, ErrDatabaseRemoved
+	}
+	p := ps.get(db, user)
+	p.mu.Lock()
+	p.forQueries = true
+	p.mu.Unlock()
+	return p, nil
+}
+
+// get is called with mu held.
+func (ps *Pools) get(db *config.Database, user string) *Pool {
 	k := key{db.Name, user}
 	if p := ps.pools[k]; p != nil {
-		return p, nil
+		return p
 	}
 	p := &Pool{
 		Database:    db.Name,
@@ -170,7 +191,7 @@ func (ps *Pools) Get(database, user string) (*Pool, error) {
 	p.servers = p.newPuddle()
 	p.configure(ps.settings.Load(), db)
 	ps.pools[k] = p
-	return p, nil
+	return p
 }
 
 // configure takes what the settings say of the pool's database. mu is held, or
@@ -184,6 +205,7 @@ func (p *Pool) configure(s *Settings, db *config.Database) {
 	}
 	p.db, p.tlsSum = db, s.TLSSum
 	p.target = newTarget(s, db, p.User, p.set.tokens, p.log)
+	p.useLearned()
 	p.mode = c.PoolModeFor(db, p.User)
 	p.minSize = c.MinPoolSizeFor(db)
 	p.lifetime = c.ServerLifetimeFor(db)
@@ -226,7 +248,7 @@ func newTarget(s *Settings, db *config.Database, user string, tokens *auth.Token
 		}
 		return t
 	}
-	if db.User != "" && db.Password != "" {
+	if db.User == user && db.Password != "" {
 		t.Password = auth.ParseSecret(db.Password.Reveal())
 	} else if secret, ok := s.Userlist.Lookup(user); ok {
 		t.Password = secret
@@ -271,7 +293,7 @@ func (ps *Pools) Reload(s Settings) {
 		db := s.Config.Databases[p.Database]
 		p.mu.Lock()
 		switch {
-		case db == nil || db.User != "" && db.User != p.User:
+		case db == nil || db.User != "" && db.User != p.User && !p.forQueries:
 			p.db = nil
 			p.refuseAll(ErrDatabaseRemoved)
 			p.answerWelcome(ErrDatabaseRemoved)
