@@ -127,7 +127,7 @@ func (f *source) require(key toml.Key, value, format string, args ...any) {
 }
 
 func (f *source) checkClientSide(c *Config) {
-	f.require(global("auth_file"), c.AuthFile, "only users in it can log in, whatever auth_type is")
+	f.checkAuthentication(c)
 	mode := c.ClientTLSSSLMode
 	if mode >= SSLAllow {
 		because := ""
@@ -139,6 +139,28 @@ func (f *source) checkClientSide(c *Config) {
 	}
 	if mode >= SSLVerifyCA {
 		f.require(global("client_tls_ca_file"), c.ClientTLSCAFile, "client_tls_sslmode is %s", mode)
+	}
+}
+
+func (f *source) checkAuthentication(c *Config) {
+	authUser := c.AuthUser != "" || slices.ContainsFunc(c.databases(), func(d *Database) bool { return d.AuthUser != "" })
+	switch c.AuthType {
+	case AuthHBA:
+		f.require(global("auth_hba_file"), c.AuthHBAFile, "auth_type is hba")
+	case AuthAny:
+	case AuthPAM:
+		f.refuse(global("auth_type"), "pam needs C libraries, which pgvalet is built without; ldap and auth_query do not")
+	default:
+		if !authUser {
+			f.require(global("auth_file"), c.AuthFile, "without auth_user, only users in it can log in")
+		}
+	}
+	if c.AuthType == AuthCert && c.ClientTLSSSLMode < SSLVerifyCA && !f.refused[global("client_tls_sslmode").String()] {
+		f.refuse(global("client_tls_sslmode"), "is %s, but auth_type = cert needs verify-full", c.ClientTLSSSLMode)
+	}
+	switch c.AuthDBName {
+	case "pgbouncer", "pgvalet":
+		f.refuse(global("auth_dbname"), "cannot use the reserved %q database as an auth_dbname", c.AuthDBName)
 	}
 }
 

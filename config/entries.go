@@ -64,15 +64,15 @@ func (d *Database) table() []setting {
 			doc: `The name that the server's certificate must carry with verify-full. Default: iam_host if it is set, else host.`,
 		},
 		{
-			name: "auth_user", value: text(&d.AuthUser, ""), pending: true,
+			name: "auth_user", value: text(&d.AuthUser, ""),
 			doc: `As the global setting.`,
 		},
 		{
-			name: "auth_query", value: text(&d.AuthQuery, ""), pending: true,
+			name: "auth_query", value: text(&d.AuthQuery, ""),
 			doc: `As the global setting.`,
 		},
 		{
-			name: "auth_dbname", value: text(&d.AuthDBName, ""), pending: true,
+			name: "auth_dbname", value: text(&d.AuthDBName, ""),
 			doc: `As the global setting.`,
 		},
 		{

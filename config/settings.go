@@ -98,32 +98,35 @@ func (s *Settings) authentication() []setting {
 	return []setting{
 		{
 			name: "auth_type", value: authType(&s.AuthType, AuthScram), pgbouncer: "md5",
-			pendingValues: []string{"any", "cert", "hba", "iam", "pam", "ldap"},
-			doc:           `How clients prove who they are. With md5, a user whose stored secret is SCRAM logs in with SCRAM.`,
+			pendingValues: []string{"iam", "ldap"},
+			doc: `How clients prove who they are. With md5, a user whose stored secret is SCRAM logs in with SCRAM. ` +
+				`trust believes users that are known, any believes everybody and takes the database's user instead. ` +
+				`cert wants a client certificate (client_tls_sslmode verify-full) whose common name or one of whose DNS names is the user. ` +
+				`hba goes by the lines of auth_hba_file. pam is refused: it needs C libraries, which pgvalet is built without.`,
 		},
 		{
 			name: "auth_file", value: file(&s.AuthFile, ""),
-			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required: with trust, too, only users in it can log in.`,
+			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required unless there is an auth_user, or auth_type is any or hba: with trust, too, only users that are known can log in. It holds before auth_query.`,
 		},
 		{
-			name: "auth_hba_file", value: file(&s.AuthHBAFile, ""), pending: true,
-			doc: `File in the form of PostgreSQL's pg_hba.conf that says how each client logs in, with auth_type hba.`,
+			name: "auth_hba_file", value: file(&s.AuthHBAFile, ""),
+			doc: `File in the form of PostgreSQL's pg_hba.conf that says how each client logs in, with auth_type hba: lines local, host, hostssl and hostnossl; names, all, sameuser, replication and @FILE; all, or an address with bits or a mask; the methods trust, reject, password, md5, scram-sha-256, cert and peer; the option map=NAME. The first line that fits decides, and where none does nobody gets in. The console is the database "pgbouncer" there. A broken line is an error, because the lines below it would let in whom it was to keep out.`,
 		},
 		{
-			name: "auth_ident_file", value: file(&s.AuthIdentFile, ""), pending: true,
-			doc: `File in the form of PostgreSQL's pg_ident.conf: the maps that auth_hba_file names.`,
+			name: "auth_ident_file", value: file(&s.AuthIdentFile, ""),
+			doc: `File in the form of PostgreSQL's pg_ident.conf: the maps that auth_hba_file names, for peer (names of system users) and cert (names in certificates). "all" as the user stands for every user.`,
 		},
 		{
-			name: "auth_user", value: text(&s.AuthUser, ""), pending: true,
-			doc: `Server user who runs auth_query for users that are not in auth_file. Empty: auth_query is not used.`,
+			name: "auth_user", value: text(&s.AuthUser, ""),
+			doc: `Server user who runs auth_query for users that are not in auth_file; its own password is in auth_file, or the server asks for none. Empty: auth_query is not used.`,
 		},
 		{
-			name: "auth_query", value: text(&s.AuthQuery, authQuery), pending: true,
-			doc: `Query that returns the name and secret of the user $1.`,
+			name: "auth_query", value: text(&s.AuthQuery, authQuery),
+			doc: `Query that returns the name and secret of the user $1: one row of two columns, or none for a user that does not exist. A secret that is NULL matches nothing. It is asked at each login, but only once at a time for a user: logins that come meanwhile share the next answer.`,
 		},
 		{
-			name: "auth_dbname", value: text(&s.AuthDBName, ""), pending: true,
-			doc: `Database of [databases] that auth_query runs in. Empty: the one that the client asks for.`,
+			name: "auth_dbname", value: text(&s.AuthDBName, ""),
+			doc: `Database of [databases] that auth_query runs in. Empty: the one that the client asks for. Logins to the console need it if their users are not in auth_file.`,
 		},
 		{
 			name: "auth_ldap_options", value: secret(&s.AuthLDAPOptions), pending: true,

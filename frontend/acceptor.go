@@ -16,6 +16,7 @@ import (
 	"github.com/pgvalet/pgvalet/auth"
 	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/pool"
 )
 
 const (
@@ -32,6 +33,10 @@ type AcceptorOptions struct {
 	Config func() *config.Config
 	// Userlist returns the users that may log in; nil has nobody in it.
 	Userlist func() *auth.Userlist
+	// HBA returns the rules of auth_hba_file; nil lets nobody in.
+	HBA func() *auth.HBA
+	// Pools are where auth_query is run; it may be nil if there is none.
+	Pools *pool.Pools
 	// TLS returns what NewClientTLS made, nil for no encryption.
 	TLS func() *tls.Config
 	// Scram returns what checks SCRAM logins.
@@ -61,6 +66,7 @@ type Acceptor struct {
 	// Static after NewAcceptor.
 	o         AcceptorOptions
 	admission *admission
+	queries   authQueries
 	ctx       context.Context // done when Close begins
 	cancel    context.CancelFunc
 	freePlace func() // undoes takePlace; one for all clients, because each keeps it
@@ -80,6 +86,7 @@ type Acceptor struct {
 func NewAcceptor(o AcceptorOptions) *Acceptor {
 	a := &Acceptor{o: o, admission: newAdmission(o.Slots), listeners: make(map[net.Listener]struct{})}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.queries = authQueries{pools: o.Pools, ctx: a.ctx, wg: &a.wg, running: make(map[authQuery]*asking)}
 	a.freePlace = func() { a.clients.Add(-1) }
 	return a
 }

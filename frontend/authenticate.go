@@ -2,194 +2,202 @@ package frontend
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
+	"net/netip"
+	"os"
+	"os/user"
 	"slices"
 	"strconv"
 
-	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/pgvalet/pgvalet/auth"
-	"github.com/pgvalet/pgvalet/backend/wire"
 	"github.com/pgvalet/pgvalet/config"
 )
 
-const (
-	// maxCleartext is the longest password that PgBouncer takes, with its
-	// terminator. Other answers are short.
-	maxCleartext    = 65531
-	maxAuthResponse = 4096
-)
+// ownUser is who may use the console without a password, on the unix socket and
+// from a process of our own user.
+const ownUser = "pgbouncer"
+
+// account is what is known of the user that a client wants to be.
+type account struct {
+	known  bool
+	secret auth.Secret
+}
 
 // authenticate has the client prove who it is. A user that does not exist is
-// asked like any other and gets the same error.
+// asked like any other and gets the same error, unless auth_query says that it
+// does not exist (see account).
 func (c *client) authenticate(ctx context.Context) error {
-	secret, known := c.acceptor.o.Userlist().Lookup(c.login.User)
-	switch c.cfg.AuthType {
-	case config.AuthTrust:
-		if !known {
+	if c.isOwnUser() {
+		c.login.ownUser = true
+		c.log(zapcore.InfoLevel, "pgbouncer access from unix socket")
+		return nil
+	}
+	method, identMap, err := c.method()
+	if err != nil {
+		return err
+	}
+	switch method {
+	case auth.MethodReject:
+		return errRejected
+	case auth.MethodAny:
+		return c.authAny()
+	}
+	a, err := c.account(ctx)
+	if err != nil {
+		return err
+	}
+	c.login.secret = a.secret
+	switch method {
+	case auth.MethodTrust:
+		if !a.known {
 			return errTrust
 		}
 		return nil
-	case config.AuthPlain:
-		return c.authPlain(ctx, secret)
-	case config.AuthMD5:
-		if secret.Kind() != auth.SecretScram { // which MD5 cannot check
-			return c.authMD5(ctx, secret)
+	case auth.MethodCert:
+		return c.authCert(a, identMap)
+	case auth.MethodPeer:
+		return c.authPeer(a, identMap)
+	case auth.MethodPassword:
+		return c.authPlain(ctx, a)
+	case auth.MethodMD5:
+		if a.secret.Kind() != auth.SecretScram { // which MD5 cannot check
+			return c.authMD5(ctx, a)
 		}
 	}
-	return c.authScram(ctx, secret, known)
+	return c.authScram(ctx, a)
 }
 
-func (c *client) authPlain(ctx context.Context, secret auth.Secret) error {
-	password, err := c.askPassword(&pgproto3.AuthenticationCleartextPassword{}, maxCleartext)
+// method returns how the client has to prove who it is, and the map that the
+// HBA file names for it.
+func (c *client) method() (auth.Method, *auth.IdentMap, error) {
+	switch c.cfg.AuthType {
+	case config.AuthHBA:
+	case config.AuthTrust:
+		return auth.MethodTrust, nil, nil
+	case config.AuthAny:
+		return auth.MethodAny, nil, nil
+	case config.AuthPlain:
+		return auth.MethodPassword, nil, nil
+	case config.AuthMD5:
+		return auth.MethodMD5, nil, nil
+	case config.AuthCert:
+		return auth.MethodCert, nil, nil
+	default:
+		return auth.MethodScram, nil, nil
+	}
+	who := auth.HBAClient{TLS: c.login.TLS != nil, Database: c.login.database, User: c.login.User}
+	if c.login.Console {
+		who.Database = consoleName
+	}
+	if !c.socket.unix() {
+		who.Addr = hostOf(c.login.Addr.String())
+	}
+	rule := c.acceptor.o.HBA().Find(who)
+	if rule == nil {
+		return 0, nil, errNoMethod
+	}
+	c.log(zapcore.DebugLevel, fmt.Sprintf("line %d of auth_hba_file holds: %s", rule.Line, rule.Method))
+	return rule.Method, rule.Map, nil
+}
+
+// hostOf returns the host of an address with a port. It is valid whatever
+// address says, so that nobody passes for a client on the unix socket.
+func hostOf(address string) netip.Addr {
+	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return err
+		return netip.IPv6Unspecified()
 	}
-	return c.verify(ctx, func() bool { return secret.VerifyPlain(c.login.User, password) })
+	return ap.Addr()
 }
 
-func (c *client) authMD5(ctx context.Context, secret auth.Secret) error {
-	var salt [4]byte
-	rand.Read(salt[:])
-	response, err := c.askPassword(&pgproto3.AuthenticationMD5Password{Salt: salt}, maxAuthResponse)
-	if err != nil {
-		return err
+// isOwnUser reports whether the client is the operator at the console.
+func (c *client) isOwnUser() bool {
+	if !c.login.Console || c.login.User != ownUser || !c.socket.unix() {
+		return false
 	}
-	return c.verify(ctx, func() bool { return secret.VerifyMD5(c.login.User, salt, response) })
+	uid, err := c.socket.peerUID()
+	return err == nil && uid == os.Getuid()
 }
 
-// verify runs right in a slot.
-func (c *client) verify(ctx context.Context, right func() bool) error {
-	if err := c.ticket.acquire(ctx); err != nil {
-		return err
+// authAny lets everybody in, as the user that the database forces.
+func (c *client) authAny() error {
+	if c.login.Console {
+		return nil
 	}
-	defer c.ticket.release()
-	if !right() {
-		return errPassword
+	db := c.cfg.Databases[c.login.database]
+	switch {
+	case db == nil:
+		return errNoDatabase.with(c.login.database)
+	case db.User == "":
+		return fmt.Errorf("auth_type any needs a user in databases.%s: %w", db.Name, errInternal)
+	}
+	c.login.User = db.User
+	return nil
+}
+
+// authCert compares the names in the client's certificate, which the handshake
+// has verified, with the user, or looks them up in the map.
+func (c *client) authCert(a account, m *auth.IdentMap) error {
+	if c.login.TLS == nil {
+		return fmt.Errorf("%w: TLS connection required", errCert)
+	}
+	state := c.login.TLS.ConnectionState()
+	if len(state.VerifiedChains) == 0 {
+		return fmt.Errorf("%w: TLS client certificate required", errCert)
+	}
+	leaf := state.PeerCertificates[0]
+	names := append([]string{leaf.Subject.CommonName}, leaf.DNSNames...)
+	switch {
+	case !a.known:
+		return fmt.Errorf("%w: no such user", errCert)
+	case m != nil && !m.Allows(names, c.login.User):
+		return fmt.Errorf("%w: ident map: %s does not have a match for the names %q", errCert, m.Name, names)
+	case m == nil && !slices.Contains(names, c.login.User):
+		return fmt.Errorf("%w: TLS certificate name mismatch: the names are %q", errCert, names)
 	}
 	return nil
 }
 
-// askPassword sends an authentication request and reads the PasswordMessage.
-func (c *client) askPassword(request pgproto3.BackendMessage, limit int) (string, error) {
-	if err := c.send(request); err != nil {
-		return "", err
+// authPeer compares the name of the system user whose process the client is
+// with the user, or looks it up in the map.
+func (c *client) authPeer(a account, m *auth.IdentMap) error {
+	if !c.socket.unix() {
+		return fmt.Errorf("%w: peer is for the unix socket", errPeer)
 	}
-	body, err := c.readResponse(limit)
+	uid, err := c.socket.peerUID()
 	if err != nil {
-		return "", err
+		return fmt.Errorf("%w: who is at the other end is not known: %w", errPeer, err)
 	}
-	password, rest, ok := wire.CString(body)
+	peer, err := user.LookupId(strconv.Itoa(uid))
 	switch {
-	case !ok || len(rest) > 0:
-		return "", errPasswordPacket
-	case len(password) == 0:
-		return "", errEmptyPassword
+	case err != nil:
+		return fmt.Errorf("%w: %w", errPeer, err)
+	case !a.known:
+		return fmt.Errorf("%w: no such user", errPeer)
+	case m != nil && !m.Allows([]string{peer.Username}, c.login.User):
+		return fmt.Errorf("%w: ident map %s cannot be matched for the system user %q", errPeer, m.Name, peer.Username)
+	case m == nil && peer.Username != c.login.User:
+		return fmt.Errorf("%w: the system user is %q", errPeer, peer.Username)
 	}
-	return string(password), nil
+	return nil
 }
 
-// authScram runs a SASL exchange (PostgreSQL documentation, "SASL
-// Authentication").
-func (c *client) authScram(ctx context.Context, secret auth.Secret, known bool) error {
-	scram := c.acceptor.o.Scram()
-	binding := c.channelBinding()
-	mechanisms := scram.Mechanisms(binding)
-	if err := c.send(&pgproto3.AuthenticationSASL{AuthMechanisms: mechanisms}); err != nil {
-		return err
+// account looks the user up: in auth_file, and if it is not there and the
+// database has an auth_user, with auth_query. A database that does not exist has
+// none, so that nobody learns that.
+func (c *client) account(ctx context.Context) (account, error) {
+	if secret, ok := c.acceptor.o.Userlist().Lookup(c.login.User); ok {
+		return account{true, secret}, nil
 	}
-	body, err := c.readResponse(maxAuthResponse)
-	if err != nil {
-		return err
+	q, err := c.authQuery()
+	if err != nil || q == nil {
+		return account{}, err
 	}
-	var first pgproto3.SASLInitialResponse
-	if first.Decode(body) != nil {
-		return errPasswordPacket
+	a, err := c.acceptor.queries.ask(ctx, *q)
+	if err == nil && !a.known {
+		err = errNoUserFound // as PgBouncer: the query could make up a secret if nobody is to know
 	}
-	if !slices.Contains(mechanisms, first.AuthMechanism) {
-		return errMechanism
-	}
-	var exchange *auth.ScramExchange
-	message := first.Data
-	for {
-		// The slot is for one step; the client's next message is waited for
-		// without it.
-		if err := c.ticket.acquire(ctx); err != nil {
-			return err
-		}
-		var reply []byte
-		var done bool
-		if exchange == nil {
-			exchange, err = scram.Begin(c.login.User, secret, known, first.AuthMechanism, binding)
-		}
-		if err == nil {
-			reply, done, err = exchange.Step(message)
-		}
-		c.ticket.release()
-		switch {
-		case errors.Is(err, auth.ErrInvalidProof):
-			return errSASL
-		case err != nil:
-			return fmt.Errorf("%w: %w", errSASL, err) // the second is for the log
-		case done:
-			// It goes out with AuthenticationOk: the client has nothing to say
-			// in between.
-			final := pgproto3.AuthenticationSASLFinal{Data: reply}
-			c.login.out, err = final.Encode(c.login.out)
-			return err
-		}
-		if err := c.send(&pgproto3.AuthenticationSASLContinue{Data: reply}); err != nil {
-			return err
-		}
-		if message, err = c.readResponse(maxAuthResponse); err != nil {
-			return err
-		}
-	}
-}
-
-// channelBinding returns what binds SCRAM to the TLS connection: a hash of the
-// certificate that the client saw. nil if there is none.
-func (c *client) channelBinding() []byte {
-	if c.login.TLS == nil {
-		return nil
-	}
-	data, err := auth.TLSServerEndPoint(c.tlsConfig.Certificates[0].Leaf)
-	if err != nil {
-		return nil // not possible with this certificate
-	}
-	return data
-}
-
-func (c *client) send(m pgproto3.BackendMessage) error {
-	b, err := m.Encode(nil)
-	if err != nil {
-		return err
-	}
-	return c.flush(b)
-}
-
-// readResponse reads the body of a PasswordMessage or a SASL response, which
-// have the same type.
-func (c *client) readResponse(limit int) ([]byte, error) {
-	var header [wire.HeaderLen]byte
-	if _, err := io.ReadFull(&c.login, header[:]); err != nil {
-		return nil, broken(err)
-	}
-	typ, n, _ := wire.Header(header[:])
-	switch {
-	case typ == wire.Terminate:
-		return nil, &hangup{reason: "client close request", quiet: true}
-	case typ != wire.Password:
-		return nil, errNotPassword.with(strconv.Itoa(int(typ)))
-	case n < wire.HeaderLen || n > wire.HeaderLen+limit:
-		return nil, errPasswordPacket
-	}
-	body := make([]byte, n-wire.HeaderLen)
-	if _, err := io.ReadFull(&c.login, body); err != nil {
-		return nil, broken(err)
-	}
-	return body, nil
+	return a, err
 }

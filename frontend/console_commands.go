@@ -133,7 +133,7 @@ func (s *consoleSession) setParameter(st *consoleStatement) error {
 		s.notice("SET ignored", "")
 		return nil
 	}
-	if admin, _ := consoleRights(s.console.o.Config(), s.login.User); !admin {
+	if admin, _ := consoleRights(s.console.o.Config(), s.login); !admin {
 		return errAdminNeeded
 	}
 	return errSet

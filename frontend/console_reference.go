@@ -15,6 +15,9 @@ The console is a database of its own, ` + "`pgbouncer` (or `pgvalet`)" + `, for 
 
     psql -h 127.0.0.1 -p 6432 -U admin pgbouncer
 
+On the unix socket the user ` + "`pgbouncer`" + ` is an admin without a password, if the client runs as the same system user as pgvalet.
+With auth_type any, everybody may look. In an HBA file the console is the database ` + "`pgbouncer`" + `.
+
 Its commands, tables and texts are PgBouncer's. Other than there, every driver can use it: it speaks the extended protocol,
 takes several commands at once, separated by semicolons, and any startup parameter, and answers an empty query. Errors have
 an SQLSTATE that says what is wrong.

@@ -251,7 +251,7 @@ func (s *consoleSession) execute(st *consoleStatement) ([][]any, error) {
 	s.requestAt = begin
 	s.mu.Unlock()
 	defer func() { s.console.countQuery(time.Since(begin)) }()
-	if admin, _ := consoleRights(s.console.o.Config(), s.login.User); st.command.admin && !admin {
+	if admin, _ := consoleRights(s.console.o.Config(), s.login); st.command.admin && !admin {
 		return nil, errAdminNeeded
 	}
 	if st.command.rows != nil {

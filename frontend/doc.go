@@ -12,6 +12,11 @@
 // memory by the limits that PostgreSQL has too, in processor time by a fixed
 // number of slots that are shared fairly between source addresses.
 //
+// Who the client is comes from auth_file, or from auth_query, which authQueries
+// asks on a server of a pool like any other; what it has to prove comes from
+// auth_type, or from the rules of auth_hba_file. What it has shown serves to log
+// in to servers as the same user (pool.Credentials).
+//
 // During a login no byte is read before it is needed, not even under TLS: what
 // a client sends behind its last login message is still in the socket, or in
 // the tls.Conn, when Admit gets it.

@@ -59,6 +59,11 @@ var (
 	errSASL           = fatal("28P01", "SASL authentication failed")
 	errMechanism      = fatal("08P01", "client selected an invalid SASL authentication mechanism")
 	errTrust          = fatal("28000", `"trust" authentication failed`)
+	errRejected       = fatal("28000", "login rejected")
+	errNoMethod       = fatal("28000", "no authentication method is found")
+	errCert           = fatal("28000", "certificate authentication failed")
+	errPeer           = fatal("28000", "unix socket login rejected")
+	errNoUserFound    = fatal("28000", "no such user")
 	errNotPassword    = fatal("08P01", "expected password response, got message type ")
 	errPasswordPacket = fatal("08P01", "invalid password packet size")
 

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/pgvalet/pgvalet/auth"
 	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/backend/evloop"
 	"github.com/pgvalet/pgvalet/config"
@@ -54,6 +55,9 @@ type Login struct {
 	Release func()
 
 	database string // the name that the client asked for
+	ownUser  bool   // the operator, see client.isOwnUser
+	secret   auth.Secret
+	keys     *auth.ScramKeys
 	out      []byte // to be sent before anything else
 }
 
@@ -231,7 +235,7 @@ func (c *client) addHost(params []Parameter) []Parameter {
 func (c *client) authorize() error {
 	l := &c.login
 	if l.Console {
-		if admin, stats := consoleRights(c.cfg, l.User); !admin && !stats {
+		if admin, stats := consoleRights(c.cfg, l); !admin && !stats {
 			return errNotAllowed
 		}
 		return nil
@@ -245,10 +249,11 @@ func (c *client) authorize() error {
 // isConsole reports whether a database is the console.
 func isConsole(database string) bool { return database == "pgbouncer" || database == "pgvalet" }
 
-// consoleRights returns what user may do on the console: everything, or only
+// consoleRights returns what a client may do on the console: everything, or only
 // look. Neither means no access.
-func consoleRights(cfg *config.Config, user string) (admin, stats bool) {
-	return slices.Contains(cfg.AdminUsers, user), slices.Contains(cfg.StatsUsers, user)
+func consoleRights(cfg *config.Config, l *Login) (admin, stats bool) {
+	admin = l.ownUser || slices.Contains(cfg.AdminUsers, l.User)
+	return admin, cfg.AuthType == config.AuthAny || slices.Contains(cfg.StatsUsers, l.User)
 }
 
 // flush sends b after what waits to be sent.

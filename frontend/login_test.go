@@ -174,8 +174,17 @@ func TestConsoleRights(t *testing.T) {
 	cfg.StatsUsers = append(cfg.StatsUsers, "both")
 	cfg.AdminUsers = append(cfg.AdminUsers, "both")
 	for user, want := range map[string][2]bool{"root": {true, false}, "watcher": {false, true}, "both": {true, true}, "plain": {}, "": {}} {
-		if admin, stats := consoleRights(cfg, user); admin != want[0] || stats != want[1] {
+		if admin, stats := consoleRights(cfg, &Login{User: user}); admin != want[0] || stats != want[1] {
 			t.Errorf("%q: admin %v, stats %v", user, admin, stats)
+		}
+	}
+	if admin, _ := consoleRights(cfg, &Login{User: "pgbouncer", ownUser: true}); !admin {
+		t.Error("the operator is no admin")
+	}
+	cfg.AuthType = config.AuthAny
+	for user, want := range map[string]bool{"root": true, "plain": false} {
+		if admin, stats := consoleRights(cfg, &Login{User: user}); admin != want || !stats {
+			t.Errorf("auth_type any, %q: admin %v, stats %v", user, admin, stats)
 		}
 	}
 }

@@ -36,6 +36,8 @@ type rig struct {
 	loops    []*evloop.Loop
 	logs     *observer.ObservedLogs
 	config   atomic.Pointer[config.Config]
+	userlist atomic.Pointer[auth.Userlist]
+	hba      atomic.Pointer[auth.HBA]
 }
 
 // rigSettings are in force unless a test says otherwise.
@@ -91,10 +93,8 @@ func startRig(t testing.TB, addr, lines string) *rig {
 	r := &rig{t: t}
 	cfg := rigConfig(t, addr, lines)
 	r.config.Store(cfg)
-	userlist, err := auth.ParseUserlist(strings.NewReader(`"postgres" ""`), "userlist.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.userlist.Store(parseUsers(t, `"postgres" ""`))
+	var err error
 	core, logs := observer.New(zapcore.DebugLevel)
 	log := zap.New(core)
 	r.logs = logs
@@ -127,7 +127,9 @@ func startRig(t testing.TB, addr, lines string) *rig {
 	scram := auth.NewScramServer(4096)
 	acceptor := NewAcceptor(AcceptorOptions{
 		Config:       r.config.Load,
-		Userlist:     func() *auth.Userlist { return userlist },
+		Userlist:     r.userlist.Load,
+		HBA:          r.hba.Load,
+		Pools:        r.pools,
 		TLS:          func() *tls.Config { return clientTLS },
 		Scram:        func() *auth.ScramServer { return scram },
 		Cancel:       r.sessions.Cancel,
@@ -183,7 +185,23 @@ func (r *rig) poolSettings(cfg *config.Config) pool.Settings {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return pool.Settings{Config: cfg, ServerTLS: serverTLS}
+	return pool.Settings{Config: cfg, Userlist: r.userlist.Load(), ServerTLS: serverTLS}
+}
+
+// setUsers replaces auth_file.
+func (r *rig) setUsers(lines string) {
+	r.t.Helper()
+	r.userlist.Store(parseUsers(r.t, lines))
+	r.pools.Reload(r.poolSettings(r.config.Load()))
+}
+
+func parseUsers(t testing.TB, lines string) *auth.Userlist {
+	t.Helper()
+	u, err := auth.ParseUserlist(strings.NewReader(lines), "userlist.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 // reload puts another configuration into force.

@@ -87,6 +87,9 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	if err != nil {
 		return err
 	}
+	if p.User == l.User {
+		p.Learn(pool.Credentials{Secret: l.secret, Keys: l.keys})
+	}
 	if l.Replication != backend.NoReplication {
 		return c.admitReplication(ctx, l, p)
 	}

@@ -53,6 +53,18 @@ func (s *socket) pending() bool {
 	return err == nil && n > 0
 }
 
+// peerUID returns the user whose process opened the other end of a unix socket.
+func (s *socket) peerUID() (uid int, err error) {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if ctlErr := raw.Control(func(fd uintptr) { uid, err = peerUID(int(fd)) }); ctlErr != nil {
+		return 0, ctlErr
+	}
+	return uid, err
+}
+
 // SyscallConn implements syscall.Conn, which Transport.Detach needs.
 func (s *socket) SyscallConn() (syscall.RawConn, error) {
 	c, ok := s.Conn.(syscall.Conn)

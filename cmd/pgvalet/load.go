@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/pgvalet/pgvalet/auth"
 	"github.com/pgvalet/pgvalet/backend"
@@ -19,10 +21,12 @@ import (
 type generation struct {
 	config    *config.Config
 	userlist  *auth.Userlist
+	hba       *auth.HBA
 	clientTLS *tls.Config // nil: clients get no TLS
 	serverTLS *tls.Config
 	tlsSum    [32]byte // of what serverTLS is made of
 	scram     *auth.ScramServer
+	warnings  []string // what is wrong with the files, but no reason not to use them
 }
 
 // load reads everything, and complains about everything at once.
@@ -43,11 +47,41 @@ func load(path string) (*generation, error) {
 	}
 	g.serverTLS, errs[2] = backend.NewServerTLS(&c.Settings)
 	g.tlsSum, errs[3] = serverTLSSum(&c.Settings)
+	if c.AuthType == config.AuthHBA {
+		errs[4] = g.loadHBA()
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
 	g.scram = auth.NewScramServer(c.ScramIterations)
 	return g, nil
+}
+
+// loadHBA reads auth_hba_file and auth_ident_file. A line that cannot be used is
+// an error, but in PgBouncer, which warns and goes on without it; so is it behind
+// a file of PgBouncer's, unless the line is there to keep somebody out.
+func (g *generation) loadHBA() error {
+	var ident *auth.Ident
+	var bad, more []*auth.LineError
+	var err error
+	if g.config.AuthIdentFile != "" {
+		if ident, bad, err = auth.LoadIdent(g.config.AuthIdentFile); err != nil {
+			return fmt.Errorf("auth_ident_file: %w", err)
+		}
+	}
+	if g.hba, more, err = auth.LoadHBA(g.config.AuthHBAFile, ident); err != nil {
+		return fmt.Errorf("auth_hba_file: %w", err)
+	}
+	lenient := strings.EqualFold(filepath.Ext(g.config.Path), ".ini")
+	var errs []error
+	for _, b := range append(bad, more...) {
+		if lenient && !b.Rejects {
+			g.warnings = append(g.warnings, b.Error()+"; the line is ignored")
+		} else {
+			errs = append(errs, b)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // serverTLSSum is a fingerprint of the server_tls_* settings and files: while it

@@ -123,6 +123,9 @@ func check(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range g.warnings {
+		fmt.Fprintln(stdout, "warning: "+w)
+	}
 	fmt.Fprintf(stdout, "configuration file %s is valid: %d databases, %d users in auth_file\n", args[0], len(g.config.Databases), g.userlist.Len())
 	return nil
 }

@@ -172,6 +172,8 @@ func (p *process) start(g *generation) error {
 	p.acceptor = frontend.NewAcceptor(frontend.AcceptorOptions{
 		Config:       p.config,
 		Userlist:     func() *auth.Userlist { return p.generation.Load().userlist },
+		HBA:          func() *auth.HBA { return p.generation.Load().hba },
+		Pools:        p.pools,
 		TLS:          func() *tls.Config { return p.generation.Load().clientTLS },
 		Scram:        func() *auth.ScramServer { return p.generation.Load().scram },
 		Cancel:       p.sessions.Cancel,
@@ -196,6 +198,7 @@ func (p *process) start(g *generation) error {
 		Logins:  p.acceptor.Logins,
 		Log:     p.log,
 	})
+	p.warn(g)
 	p.precompute(g)
 	p.running.Go(func() { giveBackMemory(p.ctx) })
 	for _, ln := range p.listeners.all() {
@@ -215,10 +218,17 @@ func (p *process) admit(ctx context.Context, l *frontend.Login) error {
 	return p.sessions.Admit(ctx, l)
 }
 
+// warn logs what is wrong with the files of g.
+func (p *process) warn(g *generation) {
+	for _, w := range g.warnings {
+		p.log.Warn(w)
+	}
+}
+
 // precompute derives SCRAM keys before they are needed, so that the first login
 // of a user takes no longer than that of somebody who does not exist.
 func (p *process) precompute(g *generation) {
-	if g.config.AuthType != config.AuthScram {
+	if t := g.config.AuthType; t != config.AuthScram && t != config.AuthHBA {
 		return
 	}
 	p.running.Go(func() {
@@ -269,6 +279,7 @@ func (p *process) reload() error {
 		g.scram = old.scram // with the keys that it has derived
 	}
 	p.generation.Store(g)
+	p.warn(g)
 	p.precompute(g)
 	p.level.SetLevel(logLevel(max(p.verbose, g.config.Verbose)))
 	p.syslog.configure(&g.config.Settings)
