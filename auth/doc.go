@@ -1,7 +1,8 @@
 // Package auth holds what is needed to prove who somebody is, as parsers and
 // state machines without connections: secrets and the userlist file, HBA and
-// ident files, both sides of SCRAM-SHA-256, the MD5 answer, and the source of
-// AWS RDS IAM tokens.
+// ident files, both sides of SCRAM-SHA-256 and the MD5 answer. Two parts do open
+// connections, since nobody else needs to know about them: the source of AWS RDS
+// IAM tokens, and LDAP.
 //
 // # SCRAM
 //

@@ -18,6 +18,7 @@ type HBARule struct {
 	Line   int
 	Method Method
 	Map    *IdentMap // for cert and peer, nil if there is none
+	LDAP   *LDAP     // for ldap
 
 	kind       hbaKind
 	databases  hbaNames
@@ -96,15 +97,15 @@ func LoadHBA(path string, ident *Ident) (*HBA, []*LineError, error) {
 // ParseHBA reads PgBouncer's auth_hba_file grammar, which is a part of
 // PostgreSQL's pg_hba.conf:
 //
-//	local                     DATABASES USERS           METHOD [map=NAME]
-//	host|hostssl|hostnossl    DATABASES USERS ADDRESSES METHOD [map=NAME]
+//	local                     DATABASES USERS           METHOD [OPTIONS]
+//	host|hostssl|hostnossl    DATABASES USERS ADDRESSES METHOD [OPTIONS]
 //
 // DATABASES and USERS are names, separated by commas, in double quotes or
 // without, or all, or @FILE for a file with more of them, relative to the file
 // that names it; DATABASES may also be sameuser and replication. ADDRESSES is
 // all, an address with the number of its leading bits, or an address and a mask.
-// The first line that fits a client decides. A map, of ident, serves cert and
-// peer. @FILE is read with read. A method that cannot succeed, such as peer over
+// The first line that fits a client decides. OPTIONS is map=NAME, a map of ident
+// for cert and peer, or what ParseLDAP reads for ldap. @FILE is read with read. A method that cannot succeed, such as peer over
 // TCP, is no error: nobody gets past such a line.
 //
 // Lines that cannot be used are left out and returned, each as an error that

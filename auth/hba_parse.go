@@ -21,7 +21,7 @@ var hbaKinds = map[string]hbaKind{"local": hbaLocal, "host": hbaHost, "hostssl":
 
 var hbaMethods = map[string]Method{
 	"reject": MethodReject, "trust": MethodTrust, "password": MethodPassword, "md5": MethodMD5,
-	"scram-sha-256": MethodScram, "cert": MethodCert, "peer": MethodPeer,
+	"scram-sha-256": MethodScram, "cert": MethodCert, "peer": MethodPeer, "ldap": MethodLDAP,
 }
 
 func (p *hbaParser) rule() (r *HBARule, problem string) {
@@ -45,6 +45,12 @@ func (p *hbaParser) rule() (r *HBARule, problem string) {
 	}
 	if r.Method, ok = hbaMethods[w.text]; w.kind != wordPlain || !ok {
 		return nil, "expected a method that is supported, found " + w.found()
+	}
+	if r.Method == MethodLDAP {
+		if r.LDAP, problem = ParseLDAP(w.rest); problem != "" {
+			return nil, problem
+		}
+		return r, ""
 	}
 	w.next()
 	if problem = p.options(r); problem != "" {

@@ -13,10 +13,11 @@ const (
 	MethodScram
 	MethodCert
 	MethodPeer
+	MethodLDAP // in cleartext, and an LDAP server decides
 	MethodAny
 )
 
 // String returns the method's name.
 func (m Method) String() string {
-	return [...]string{"reject", "trust", "password", "md5", "scram-sha-256", "cert", "peer", "any"}[m]
+	return [...]string{"reject", "trust", "password", "md5", "scram-sha-256", "cert", "peer", "ldap", "any"}[m]
 }

@@ -51,7 +51,15 @@ func ParseSecret(s string) Secret {
 	if stored, ok := parseVerifier(s); ok {
 		return Secret{v: &secret{kind: SecretScram, scram: &stored}}
 	}
-	return Secret{v: &secret{kind: SecretPlain, text: &s}}
+	return PlainSecret(s)
+}
+
+// PlainSecret is a password that is known to be one, whatever it looks like.
+func PlainSecret(password string) Secret {
+	if password == "" {
+		return Secret{}
+	}
+	return Secret{v: &secret{kind: SecretPlain, text: &password}}
 }
 
 // parseVerifier reads SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>

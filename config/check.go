@@ -147,6 +147,8 @@ func (f *source) checkAuthentication(c *Config) {
 	switch c.AuthType {
 	case AuthHBA:
 		f.require(global("auth_hba_file"), c.AuthHBAFile, "auth_type is hba")
+	case AuthLDAP:
+		f.require(global("auth_ldap_options"), c.AuthLDAPOptions.Reveal(), "auth_type is ldap")
 	case AuthAny:
 	case AuthPAM:
 		f.refuse(global("auth_type"), "pam needs C libraries, which pgvalet is built without; ldap and auth_query do not")

@@ -98,19 +98,19 @@ func (s *Settings) authentication() []setting {
 	return []setting{
 		{
 			name: "auth_type", value: authType(&s.AuthType, AuthScram), pgbouncer: "md5",
-			pendingValues: []string{"iam", "ldap"},
+			pendingValues: []string{"iam"},
 			doc: `How clients prove who they are. With md5, a user whose stored secret is SCRAM logs in with SCRAM. ` +
 				`trust believes users that are known, any believes everybody and takes the database's user instead. ` +
 				`cert wants a client certificate (client_tls_sslmode verify-full) whose common name or one of whose DNS names is the user. ` +
-				`hba goes by the lines of auth_hba_file. pam is refused: it needs C libraries, which pgvalet is built without.`,
+				`hba goes by the lines of auth_hba_file, ldap by auth_ldap_options. pam is refused: it needs C libraries, which pgvalet is built without.`,
 		},
 		{
 			name: "auth_file", value: file(&s.AuthFile, ""),
-			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required unless there is an auth_user, or auth_type is any or hba: with trust, too, only users that are known can log in. It holds before auth_query.`,
+			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required unless there is an auth_user, or auth_type is any, hba or ldap: with trust, too, only users that are known can log in. It holds before auth_query.`,
 		},
 		{
 			name: "auth_hba_file", value: file(&s.AuthHBAFile, ""),
-			doc: `File in the form of PostgreSQL's pg_hba.conf that says how each client logs in, with auth_type hba: lines local, host, hostssl and hostnossl; names, all, sameuser, replication and @FILE; all, or an address with bits or a mask; the methods trust, reject, password, md5, scram-sha-256, cert and peer; the option map=NAME. The first line that fits decides, and where none does nobody gets in. The console is the database "pgbouncer" there. A broken line is an error, because the lines below it would let in whom it was to keep out.`,
+			doc: `File in the form of PostgreSQL's pg_hba.conf that says how each client logs in, with auth_type hba: lines local, host, hostssl and hostnossl; names, all, sameuser, replication and @FILE; all, or an address with bits or a mask; the methods trust, reject, password, md5, scram-sha-256, cert, peer and ldap; the option map=NAME, and for ldap those of auth_ldap_options. The first line that fits decides, and where none does nobody gets in. The console is the database "pgbouncer" there. A broken line is an error, because the lines below it would let in whom it was to keep out.`,
 		},
 		{
 			name: "auth_ident_file", value: file(&s.AuthIdentFile, ""),
@@ -129,8 +129,8 @@ func (s *Settings) authentication() []setting {
 			doc: `Database of [databases] that auth_query runs in. Empty: the one that the client asks for. Logins to the console need it if their users are not in auth_file.`,
 		},
 		{
-			name: "auth_ldap_options", value: secret(&s.AuthLDAPOptions), pending: true,
-			doc: `Options of auth_type ldap, as in a line of auth_hba_file.`,
+			name: "auth_ldap_options", value: secret(&s.AuthLDAPOptions),
+			doc: `Options of auth_type ldap, PostgreSQL's, as in a line of auth_hba_file: ldapserver, ldapport, ldapscheme and ldaptls, with ldapprefix and ldapsuffix, or with ldapbasedn, ldapbinddn, ldapbindpasswd and ldapsearchattribute or ldapsearchfilter; or ldapurl. Clients send their password in cleartext: use TLS. It serves for logins to servers, too.`,
 		},
 		{
 			name: "scram_iterations", value: number(&s.ScramIterations, 4096, 1, math.MaxInt32),

@@ -35,6 +35,8 @@ type AcceptorOptions struct {
 	Userlist func() *auth.Userlist
 	// HBA returns the rules of auth_hba_file; nil lets nobody in.
 	HBA func() *auth.HBA
+	// LDAP returns the options of auth_type ldap.
+	LDAP func() *auth.LDAP
 	// Pools are where auth_query is run; it may be nil if there is none.
 	Pools *pool.Pools
 	// TLS returns what NewClientTLS made, nil for no encryption.
@@ -67,6 +69,7 @@ type Acceptor struct {
 	o         AcceptorOptions
 	admission *admission
 	queries   authQueries
+	ldapSlots chan struct{}
 	ctx       context.Context // done when Close begins
 	cancel    context.CancelFunc
 	freePlace func() // undoes takePlace; one for all clients, because each keeps it
@@ -84,7 +87,7 @@ type Acceptor struct {
 
 // NewAcceptor returns an Acceptor that serves nothing yet.
 func NewAcceptor(o AcceptorOptions) *Acceptor {
-	a := &Acceptor{o: o, admission: newAdmission(o.Slots), listeners: make(map[net.Listener]struct{})}
+	a := &Acceptor{o: o, admission: newAdmission(o.Slots), ldapSlots: make(chan struct{}, maxLDAP), listeners: make(map[net.Listener]struct{})}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.queries = authQueries{pools: o.Pools, ctx: a.ctx, wg: &a.wg, running: make(map[authQuery]*asking)}
 	a.freePlace = func() { a.clients.Add(-1) }

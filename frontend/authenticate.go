@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgvalet/pgvalet/auth"
@@ -34,31 +35,33 @@ func (c *client) authenticate(ctx context.Context) error {
 		c.log(zapcore.InfoLevel, "pgbouncer access from unix socket")
 		return nil
 	}
-	method, identMap, err := c.method()
+	rule, err := c.rule()
 	if err != nil {
 		return err
 	}
-	switch method {
+	switch rule.Method {
 	case auth.MethodReject:
 		return errRejected
 	case auth.MethodAny:
 		return c.authAny()
+	case auth.MethodLDAP:
+		return c.authLDAP(ctx, rule.LDAP)
 	}
 	a, err := c.account(ctx)
 	if err != nil {
 		return err
 	}
 	c.login.secret = a.secret
-	switch method {
+	switch rule.Method {
 	case auth.MethodTrust:
 		if !a.known {
 			return errTrust
 		}
 		return nil
 	case auth.MethodCert:
-		return c.authCert(a, identMap)
+		return c.authCert(a, rule.Map)
 	case auth.MethodPeer:
-		return c.authPeer(a, identMap)
+		return c.authPeer(a, rule.Map)
 	case auth.MethodPassword:
 		return c.authPlain(ctx, a)
 	case auth.MethodMD5:
@@ -69,23 +72,25 @@ func (c *client) authenticate(ctx context.Context) error {
 	return c.authScram(ctx, a)
 }
 
-// method returns how the client has to prove who it is, and the map that the
-// HBA file names for it.
-func (c *client) method() (auth.Method, *auth.IdentMap, error) {
+// rule returns how the client has to prove who it is: the rule that the HBA file
+// has for it, or one made of auth_type.
+func (c *client) rule() (*auth.HBARule, error) {
 	switch c.cfg.AuthType {
 	case config.AuthHBA:
 	case config.AuthTrust:
-		return auth.MethodTrust, nil, nil
+		return &auth.HBARule{Method: auth.MethodTrust}, nil
 	case config.AuthAny:
-		return auth.MethodAny, nil, nil
+		return &auth.HBARule{Method: auth.MethodAny}, nil
 	case config.AuthPlain:
-		return auth.MethodPassword, nil, nil
+		return &auth.HBARule{Method: auth.MethodPassword}, nil
 	case config.AuthMD5:
-		return auth.MethodMD5, nil, nil
+		return &auth.HBARule{Method: auth.MethodMD5}, nil
 	case config.AuthCert:
-		return auth.MethodCert, nil, nil
+		return &auth.HBARule{Method: auth.MethodCert}, nil
+	case config.AuthLDAP:
+		return &auth.HBARule{Method: auth.MethodLDAP, LDAP: c.acceptor.o.LDAP()}, nil
 	default:
-		return auth.MethodScram, nil, nil
+		return &auth.HBARule{Method: auth.MethodScram}, nil
 	}
 	who := auth.HBAClient{TLS: c.login.TLS != nil, Database: c.login.database, User: c.login.User}
 	if c.login.Console {
@@ -96,10 +101,10 @@ func (c *client) method() (auth.Method, *auth.IdentMap, error) {
 	}
 	rule := c.acceptor.o.HBA().Find(who)
 	if rule == nil {
-		return 0, nil, errNoMethod
+		return nil, errNoMethod
 	}
 	c.log(zapcore.DebugLevel, fmt.Sprintf("line %d of auth_hba_file holds: %s", rule.Line, rule.Method))
-	return rule.Method, rule.Map, nil
+	return rule, nil
 }
 
 // hostOf returns the host of an address with a port. It is valid whatever
@@ -181,6 +186,36 @@ func (c *client) authPeer(a account, m *auth.IdentMap) error {
 	case m == nil && peer.Username != c.login.User:
 		return fmt.Errorf("%w: the system user is %q", errPeer, peer.Username)
 	}
+	return nil
+}
+
+// maxLDAP is how many logins ask LDAP servers at once: a server that hangs must
+// not gather more of them, and of their connections, than that.
+const maxLDAP = 32
+
+// authLDAP has an LDAP server check the password, which pgvalet then knows for
+// logins to servers. It is asked for in cleartext, with or without TLS, as in
+// PgBouncer: lines of hostssl, or client_tls_sslmode, are there to insist on it.
+func (c *client) authLDAP(ctx context.Context, l *auth.LDAP) error {
+	password, err := c.askPassword(&pgproto3.AuthenticationCleartextPassword{}, maxCleartext)
+	if err != nil {
+		return err
+	}
+	slots := c.acceptor.ldapSlots
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	err = l.Authenticate(ctx, c.login.User, password)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("%w: %w", errLDAP, err)
+	}
+	c.login.secret = auth.PlainSecret(password)
 	return nil
 }
 

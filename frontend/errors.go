@@ -63,6 +63,7 @@ var (
 	errNoMethod       = fatal("28000", "no authentication method is found")
 	errCert           = fatal("28000", "certificate authentication failed")
 	errPeer           = fatal("28000", "unix socket login rejected")
+	errLDAP           = fatal("28000", "LDAP authentication failed")
 	errNoUserFound    = fatal("28000", "no such user")
 	errNotPassword    = fatal("08P01", "expected password response, got message type ")
 	errPasswordPacket = fatal("08P01", "invalid password packet size")

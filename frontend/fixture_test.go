@@ -115,6 +115,7 @@ func testOptions(t testing.TB, cfg *config.Config) *fixture {
 		Config:       func() *config.Config { return cfg },
 		Userlist:     testUsers,
 		HBA:          func() *auth.HBA { return nil },
+		LDAP:         func() *auth.LDAP { return nil },
 		TLS:          func() *tls.Config { return nil },
 		Scram:        func() *auth.ScramServer { return scram },
 		Cancel:       func(pid uint32, key []byte) { f.cancels <- cancelled{pid, string(key)} },

@@ -46,6 +46,7 @@ host  shop      plain  127.0.0.0/8  scram-sha-256
 host  all       free   all          trust
 host  shop      peer   all          peer
 hostssl shop    secure all          trust
+host  shop      ldap   all          ldap ldapserver=127.0.0.1 ldapport=1 ldapprefix="uid="
 `, "", "free", "peer", "secure").start(t)
 	for _, tt := range []struct{ settings, want string }{
 		{"user=md5 dbname=shop", rejected},
@@ -58,6 +59,7 @@ hostssl shop    secure all          trust
 		{"user=root dbname=pgvalet password='" + password + "'", "ok"}, // the same console
 		{"user=peer dbname=shop", "28000 unix socket login rejected"},
 		{"user=secure dbname=shop", noMethod},
+		{"user=ldap dbname=shop password=x", "28000 LDAP authentication failed"}, // nobody is there
 		{"user=free dbname=shop port=6432 host=" + f.unixDir, rejected},
 	} {
 		if got := outcome(f.connect(t, tt.settings)); got != tt.want {

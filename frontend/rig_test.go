@@ -130,6 +130,7 @@ func startRig(t testing.TB, addr, lines string) *rig {
 		Userlist:     r.userlist.Load,
 		HBA:          r.hba.Load,
 		Pools:        r.pools,
+		LDAP:         func() *auth.LDAP { return nil },
 		TLS:          func() *tls.Config { return clientTLS },
 		Scram:        func() *auth.ScramServer { return scram },
 		Cancel:       r.sessions.Cancel,

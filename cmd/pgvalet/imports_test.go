@@ -49,6 +49,7 @@ var fences = []struct {
 	{"github.com/jackc/puddle/v2", []string{"pool"}, nil, "one place decides who gets a server"},
 	{"github.com/aws/", []string{"auth"}, []string{"backend/backendtest"}, "AWS is a way to get a password, and nothing else knows it"},
 	{"github.com/xdg-go/scram", []string{"auth"}, nil, "secrets are handled in one place"},
+	{"github.com/go-ldap/ldap/v3", []string{"auth"}, nil, "secrets are handled in one place"},
 	{"github.com/BurntSushi/toml", []string{"config"}, nil, "what leaves config is typed and validated"},
 	{"github.com/prometheus/", []string{"cmd"}, nil, "metrics and console read one snapshot; its form is for the edge"},
 	{"os/signal", []string{"cmd", "bench"}, nil, "only main owns the process"},

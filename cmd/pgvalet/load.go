@@ -22,6 +22,7 @@ type generation struct {
 	config    *config.Config
 	userlist  *auth.Userlist
 	hba       *auth.HBA
+	ldap      *auth.LDAP
 	clientTLS *tls.Config // nil: clients get no TLS
 	serverTLS *tls.Config
 	tlsSum    [32]byte // of what serverTLS is made of
@@ -47,8 +48,14 @@ func load(path string) (*generation, error) {
 	}
 	g.serverTLS, errs[2] = backend.NewServerTLS(&c.Settings)
 	g.tlsSum, errs[3] = serverTLSSum(&c.Settings)
-	if c.AuthType == config.AuthHBA {
+	switch c.AuthType {
+	case config.AuthHBA:
 		errs[4] = g.loadHBA()
+	case config.AuthLDAP:
+		var problem string
+		if g.ldap, problem = auth.ParseLDAP(c.AuthLDAPOptions.Reveal()); problem != "" {
+			errs[4] = errors.New("auth_ldap_options: " + problem)
+		}
 	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err

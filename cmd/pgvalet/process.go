@@ -173,6 +173,7 @@ func (p *process) start(g *generation) error {
 		Config:       p.config,
 		Userlist:     func() *auth.Userlist { return p.generation.Load().userlist },
 		HBA:          func() *auth.HBA { return p.generation.Load().hba },
+		LDAP:         func() *auth.LDAP { return p.generation.Load().ldap },
 		Pools:        p.pools,
 		TLS:          func() *tls.Config { return p.generation.Load().clientTLS },
 		Scram:        func() *auth.ScramServer { return p.generation.Load().scram },
