@@ -142,7 +142,7 @@ func TestPasswords(t *testing.T) {
 		rows := ask(t, mustConnect(t, targetOverSocket(plainPG)), "SELECT rolpassword FROM pg_authid WHERE rolname = 'login_scram_sha_256'")
 		target.Password = auth.ParseSecret(rows[0])
 		_, err := Connect(testContext(t), target)
-		wantConnectError(t, err, AuthImpossible, "server login failed: wrong password type", "does not serve")
+		wantConnectError(t, err, AuthImpossible, "server login failed: wrong password type", "opens it only after a client has logged in")
 	})
 }
 

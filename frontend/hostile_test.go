@@ -75,7 +75,7 @@ func TestTranscripts(t *testing.T) {
 		{name: "password without end", send: join(login, []byte("p\x00\x00\x00\x08nope")), want: []string{ask, "FATAL 08P01 invalid password packet size", "EOF"}},
 		{name: "password with more behind", send: join(login, []byte("p\x00\x00\x00\x0anope\x00x")), want: []string{ask, "FATAL 08P01 invalid password packet size", "EOF"}},
 		{name: "longest password", send: join(login, []byte("p\x00\x00\xff\xff"), long[:65530], []byte{0}), want: []string{ask, "FATAL 28P01 password authentication failed", "EOF"}},
-		{name: "too long password", send: join(login, []byte("p\x00\x01\x00\x00"), long), want: []string{ask, "FATAL 08P01 invalid password packet size", "EOF"}},
+		{name: "too long password", send: join(login, []byte("p\x00\x02\x00\x05"), long), want: []string{ask, "FATAL 08P01 invalid password packet size", "EOF"}},
 		{name: "huge password", send: join(login, []byte("p\x7f\xff\xff\xff"), long), want: []string{ask, "FATAL 08P01 invalid password packet size", "EOF"}},
 		{name: "password of negative length", send: join(login, []byte("p\xff\xff\xff\xff")), want: []string{ask, "FATAL 08P01 invalid password packet size", "EOF"}},
 		{name: "query instead", send: join(login, []byte("Q\x00\x00\x00\x0dselect 1\x00")), want: []string{ask, "FATAL 08P01 expected password response, got message type 81", "EOF"}},

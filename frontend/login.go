@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgvalet/pgvalet/auth"
@@ -291,7 +292,12 @@ func (c *client) end(err error) {
 		level = zapcore.DebugLevel
 	}
 	age := int(time.Since(c.login.Since).Seconds())
-	c.log(level, fmt.Sprintf("closing because: %s (age=%ds)", printable(err.Error()), age))
+	reason := err.Error()
+	var fields []zap.Field
+	if told := clientErrorFor(err); !silent && !errors.As(err, new(*Error)) && told != errInternal {
+		reason, fields = told.Message, append(fields, zap.Error(err)) // tools look for what the client is told
+	}
+	c.log(level, fmt.Sprintf("closing because: %s (age=%ds)", printable(reason), age), fields...)
 	c.login.Transport.SetDeadline(time.Now().Add(lingerTime))
 	if !silent {
 		told := clientErrorFor(err)
@@ -325,8 +331,8 @@ func (c *client) encryption() string {
 	return tlsName(&state)
 }
 
-func (c *client) log(level zapcore.Level, message string) {
+func (c *client) log(level zapcore.Level, message string, fields ...zap.Field) {
 	if log := c.acceptor.o.Log; log.Core().Enabled(level) {
-		log.Named(c.login.Label()).Log(level, message)
+		log.Named(c.login.Label()).Log(level, message, fields...)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
 )
 
@@ -287,13 +288,14 @@ func TestLoginEndsWithOneWrite(t *testing.T) {
 
 func TestErrorOfAdmitReachesTheClient(t *testing.T) {
 	for _, tt := range []struct {
-		err  error
-		want string
+		err          error
+		want, logged string
 	}{
-		{fatal("53300", "too many for you"), "53300 too many for you"},
-		{fmt.Errorf("pool: %w", fatal("57P03", "not now")), "57P03 not now"},
-		{errors.New("secret detail"), "XX000 bouncer config error"},
-		{context.DeadlineExceeded, "57014 client_login_timeout"},
+		{fatal("53300", "too many for you"), "53300 too many for you", "too many for you"},
+		{fmt.Errorf("pool: %w", fatal("57P03", "not now")), "57P03 not now", "pool: not now"},
+		{errors.New("secret detail"), "XX000 bouncer config error", "secret detail"},
+		{context.DeadlineExceeded, "57014 client_login_timeout", "client_login_timeout (age"},
+		{fmt.Errorf("host: %w", &backend.LoginError{Severity: "FATAL", Code: "3D000", Message: "no db"}), "3D000 no db", "no db (age"},
 	} {
 		f := testOptions(t, testConfig())
 		f.Admit = func(context.Context, *Login) error { return tt.err }
@@ -301,7 +303,7 @@ func TestErrorOfAdmitReachesTheClient(t *testing.T) {
 		if got := outcome(f.connect(t, "user=plain dbname=shop password='"+password+"'")); got != tt.want {
 			t.Errorf("%v: got %q, want %q", tt.err, got, tt.want)
 		}
-		f.logged(t, "closing because: "+tt.err.Error())
+		f.logged(t, "closing because: "+tt.logged)
 	}
 }
 

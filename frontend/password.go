@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	// maxCleartext is the longest password that PgBouncer takes, with its
-	// terminator. Other answers are short.
-	maxCleartext    = 65531
+	// maxCleartext bounds a password. It is twice what PgBouncer takes for one in
+	// auth_file: a longer one than that is wrong, and not a malformed message.
+	// Other answers are short.
+	maxCleartext    = 128 << 10
 	maxAuthResponse = 4096
 )
 

@@ -221,8 +221,9 @@ func retryPause(failures int, most time.Duration) time.Duration {
 }
 
 // loginFailed notes the failure. If it is the server's last word and there is
-// no other server, those who wait are told; while the server cannot be reached
-// they wait on, and it is tried again after server_login_retry. mu is held.
+// no other server that will be lent again, those who wait are told; while the
+// server cannot be reached they wait on, and it is tried again after
+// server_login_retry. mu is held.
 func (p *Pool) loginFailed(err error) {
 	if p.set.ctx.Err() != nil {
 		p.answerWelcome(ErrShuttingDown)
@@ -236,11 +237,26 @@ func (p *Pool) loginFailed(err error) {
 		p.failures = max(p.failures, enoughFailures)
 	}
 	p.retryAt = time.Now().Add(retryPause(p.failures, p.set.config().ServerLoginRetry))
-	p.log.Warn("login to server: "+err.Error(), zap.String("database", p.Database), zap.String("user", p.User))
-	if len(p.leases) == 0 && final(err) {
+	what := "login to server: " + err.Error()
+	if said, ok := errors.AsType[*backend.LoginError](err); ok {
+		what = "server login failed: " + said.Severity + " " + said.Message + ": " + err.Error() // as PgBouncer begins it
+	}
+	p.log.Warn(what, zap.String("database", p.Database), zap.String("user", p.User))
+	if !p.hasPresent() && final(err) {
 		p.refuseAll(err)
 		p.answerWelcome(err)
 	}
+}
+
+// hasPresent reports whether there is a server that is not only waiting to be
+// closed because it is older than a RECONNECT. mu is held.
+func (p *Pool) hasPresent() bool {
+	for l := range p.leases {
+		if l.generation == p.generation {
+			return true
+		}
+	}
+	return false
 }
 
 // final reports whether waiting longer makes no sense: the server, or our own
