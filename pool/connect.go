@@ -240,6 +240,9 @@ func (p *Pool) loginFailed(err error) {
 	what := "login to server: " + err.Error()
 	if said, ok := errors.AsType[*backend.LoginError](err); ok {
 		what = "server login failed: " + said.Severity + " " + said.Message + ": " + err.Error() // as PgBouncer begins it
+		if p.set.config().LogDisconnections {
+			p.log.Named("S: " + p.Database + "/" + p.User).Info("closing because: " + said.Message + " (age=0s)")
+		}
 	}
 	p.log.Warn(what, zap.String("database", p.Database), zap.String("user", p.User))
 	if !p.hasPresent() && final(err) {
