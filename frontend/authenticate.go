@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
 )
 
@@ -92,7 +93,12 @@ func (c *client) rule() (*auth.HBARule, error) {
 	default:
 		return &auth.HBARule{Method: auth.MethodScram}, nil
 	}
-	who := auth.HBAClient{TLS: c.login.TLS != nil, Database: c.login.database, User: c.login.User}
+	who := auth.HBAClient{
+		TLS:         c.login.TLS != nil,
+		Replication: c.login.Replication == backend.PhysicalReplication,
+		Database:    c.login.database,
+		User:        c.login.User,
+	}
 	if c.login.Console {
 		who.Database = consoleName
 	}
