@@ -125,3 +125,36 @@ func TestScramKeysVerify(t *testing.T) {
 		}
 	}
 }
+
+// FuzzScramKeysContinue checks that only what begins with our nonce, and has our
+// salt, is answered.
+func FuzzScramKeysContinue(f *testing.F) {
+	s := NewScramServer(0)
+	secret := ParseSecret(pencilScram)
+	client, err := NewScramClient("pencil", s.Mechanisms(nil), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	e, err := scramLogin(s, secret, client, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("r=NONCEx,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096")
+	f.Add("r=NONCE,s=,i=")
+	f.Fuzz(func(t *testing.T, message string) {
+		c, err := NewScramClientWithKeys(e.Keys(), []string{scramSHA256}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := c.First()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nonce := strings.TrimPrefix(string(first), "n,,n=,r=")
+		message = strings.ReplaceAll(message, "NONCE", nonce)
+		reply, err := c.Continue([]byte(message))
+		if err == nil && (!strings.HasPrefix(message, "r="+nonce) || !strings.Contains(string(reply), ",p=")) {
+			t.Errorf("%q is answered with %q", message, reply)
+		}
+	})
+}
