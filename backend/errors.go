@@ -69,7 +69,7 @@ var kinds = [...]struct{ message, sqlstate string }{
 	DNSFailed:      {"server DNS lookup failed", "08001"},
 	TLSRefused:     {"server refused SSL", "08001"},
 	TLSFailed:      {"server TLS handshake failed", "08001"},
-	BadCertificate: {"server certificate verification failed", "08001"},
+	BadCertificate: {"server certificate verify failed", "08001"},
 	ConnectionLost: {"server conn crashed?", "08006"},
 	AuthImpossible: {"server login failed", "28000"},
 	NoToken:        {"server login failed: no IAM token", "28000"},

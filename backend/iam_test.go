@@ -180,14 +180,14 @@ func TestIAMWrongCertificate(t *testing.T) {
 	r := startRDS(t)
 	r.target.ServerName = "other.cluster-c0abcdefghij.us-east-1.rds.amazonaws.com"
 	_, err := Connect(testContext(t), r.target)
-	wantConnectError(t, err, BadCertificate, "server certificate verification failed", "server_tls_name")
+	wantConnectError(t, err, BadCertificate, "server certificate verify failed", "server_tls_name")
 
 	r.target.ServerName = backendtest.DefaultRDSHost
 	if err := r.RotateCA(); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Connect(testContext(t), r.target)
-	wantConnectError(t, err, BadCertificate, "server certificate verification failed",
+	wantConnectError(t, err, BadCertificate, "server certificate verify failed",
 		"curl -O https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem")
 	if s := r.Stats(); s.DistinctTokens != 0 {
 		t.Errorf("the token went out: %+v", s)

@@ -79,7 +79,7 @@ func TestSSLModes(t *testing.T) {
 				case refused:
 					wantConnectError(t, err, TLSRefused, refused, "sslmode is "+config.SSLMode(mode).String())
 				default:
-					wantConnectError(t, err, BadCertificate, "server certificate verification failed", want)
+					wantConnectError(t, err, BadCertificate, "server certificate verify failed", want)
 				}
 			})
 		}

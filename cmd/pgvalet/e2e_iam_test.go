@@ -27,8 +27,8 @@ func TestIAMWrongAuthority(t *testing.T) {
 	p.write("server-ca.crt", string(serverCA.PEM()))
 	p.start()
 	_, err := p.dial(testContext(t))
-	wantError(t, err, "08001", "server certificate verification failed")
-	line := p.logged("server certificate verification failed")
+	wantError(t, err, "08001", "server certificate verify failed")
+	line := p.logged("server certificate verify failed")
 	if !strings.Contains(line, "unknown authority") {
 		t.Errorf("the log does not say why: %s", line)
 	}
@@ -47,8 +47,8 @@ func TestIAMWrongName(t *testing.T) {
 	p.conf.databases["shop"]["server_tls_name"] = "other.cluster-c0abcdefghij.us-east-1.rds.amazonaws.com"
 	p.start()
 	_, err := p.dial(testContext(t))
-	wantError(t, err, "08001", "server certificate verification failed")
-	line := p.logged("server certificate verification failed")
+	wantError(t, err, "08001", "server certificate verify failed")
+	line := p.logged("server certificate verify failed")
 	if !strings.Contains(line, "valid for "+backendtest.DefaultRDSHost) || !strings.Contains(line, "not other.cluster-") {
 		t.Errorf("the log does not say why: %s", line)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/pgvalet/pgvalet/auth"
 	"github.com/pgvalet/pgvalet/backend"
@@ -47,7 +48,12 @@ func load(path string) (*generation, error) {
 		g.clientTLS, errs[1] = frontend.NewClientTLS(&c.Settings)
 	}
 	g.serverTLS, errs[2] = backend.NewServerTLS(&c.Settings)
-	g.tlsSum, errs[3] = serverTLSSum(&c.Settings)
+	if errs[2] == nil {
+		g.tlsSum, errs[3] = serverTLSSum(&c.Settings)
+	}
+	for i := 1; i <= 3; i++ {
+		errs[i] = tlsError(errs[i])
+	}
 	switch c.AuthType {
 	case config.AuthHBA:
 		errs[4] = g.loadHBA()
@@ -89,6 +95,15 @@ func (g *generation) loadHBA() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tlsError says why there is no TLS, in the words of PgBouncer and the C library.
+func tlsError(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.ReplaceAll(err.Error(), syscall.ENOENT.Error(), "No such file or directory")
+	return errors.New("TLS setup failed: " + text)
 }
 
 // serverTLSSum is a fingerprint of the server_tls_* settings and files: while it

@@ -266,7 +266,10 @@ func (p *process) reload() error {
 		file = g.config.LogFile
 	}
 	if err := errors.Join(err, p.logFile.open(file)); err != nil {
-		p.log.Error("reload: the configuration stays as it is: " + strings.ReplaceAll(err.Error(), "\n", "; "))
+		for line := range strings.Lines(err.Error()) {
+			p.log.Error(strings.TrimSuffix(line, "\n"))
+		}
+		p.log.Warn("reload failed: the configuration stays as it is")
 		return err
 	}
 	old := p.generation.Load()
