@@ -16,9 +16,14 @@ import (
 // verify. No ca_file, or "system", means the authorities of the operating
 // system. Errors name the setting and the file.
 func NewServerTLS(s *config.Settings) (*tls.Config, error) {
+	suites, err := config.CipherSuites(s.ServerTLSCiphers)
+	if err != nil {
+		return nil, fmt.Errorf("server_tls_ciphers: %w", err)
+	}
 	cfg := &tls.Config{
-		MinVersion: s.ServerTLSProtocols.Min,
-		MaxVersion: s.ServerTLSProtocols.Max,
+		CipherSuites: suites,
+		MinVersion:   s.ServerTLSProtocols.Min,
+		MaxVersion:   s.ServerTLSProtocols.Max,
 		// Bulk data goes in full records from the start.
 		DynamicRecordSizingDisabled: true,
 	}

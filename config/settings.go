@@ -183,8 +183,8 @@ func (s *Settings) clientTLS() []setting {
 			doc: `TLS versions that clients may use: tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3, secure (the last two) or all.`,
 		},
 		{
-			name: "client_tls_ciphers", value: text(&s.ClientTLSCiphers, "default"), pending: true,
-			doc: `Cipher suites of TLS 1.2 and older that clients may use.`,
+			name: "client_tls_ciphers", value: text(&s.ClientTLSCiphers, "default"),
+			doc: `Cipher suites of TLS 1.2 and older that clients may use, as a list of OpenSSL's names. HIGH and PgBouncer's default, secure, fast, normal and all stand for those of Go. The order is Go's.`,
 		},
 		{
 			name: "client_tls13_ciphers", value: text(&s.ClientTLS13Ciphers, ""), pending: true,

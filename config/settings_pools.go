@@ -143,8 +143,8 @@ func (s *Settings) serverTLS() []setting {
 			doc: `TLS versions to use with servers, as in client_tls_protocols.`,
 		},
 		{
-			name: "server_tls_ciphers", value: text(&s.ServerTLSCiphers, "default"), pending: true,
-			doc: `Cipher suites of TLS 1.2 and older to use with servers.`,
+			name: "server_tls_ciphers", value: text(&s.ServerTLSCiphers, "default"),
+			doc: `Cipher suites of TLS 1.2 and older to use with servers, as in client_tls_ciphers.`,
 		},
 		{
 			name: "server_tls13_ciphers", value: text(&s.ServerTLS13Ciphers, ""), pending: true,

@@ -38,8 +38,13 @@ func NewClientTLS(s *config.Settings) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client_tls_cert_file %q with client_tls_key_file %q: %w", s.ClientTLSCertFile, s.ClientTLSKeyFile, err)
 	}
+	suites, err := config.CipherSuites(s.ClientTLSCiphers)
+	if err != nil {
+		return nil, fmt.Errorf("client_tls_ciphers: %w", err)
+	}
 	c := &tls.Config{
 		Certificates:                []tls.Certificate{pair},
+		CipherSuites:                suites,
 		MinVersion:                  s.ClientTLSProtocols.Min,
 		MaxVersion:                  s.ClientTLSProtocols.Max,
 		NextProtos:                  []string{alpnPostgreSQL},

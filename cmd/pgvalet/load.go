@@ -110,7 +110,7 @@ func tlsError(err error) error {
 // stays the same, so may the connections that were made under them.
 func serverTLSSum(s *config.Settings) (sum [32]byte, err error) {
 	h := sha256.New()
-	fmt.Fprintln(h, s.ServerTLSSSLMode, s.ServerTLSProtocols)
+	fmt.Fprintln(h, s.ServerTLSSSLMode, s.ServerTLSProtocols, s.ServerTLSCiphers)
 	for _, f := range [...]string{s.ServerTLSCAFile, s.ServerTLSCertFile, s.ServerTLSKeyFile} {
 		var b []byte
 		if f != "" && f != config.SystemCAs {
