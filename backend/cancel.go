@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/config"
 )
 
 // Cancel asks the server at addr, the very address of the session to be
@@ -64,4 +65,22 @@ func cancel(ctx context.Context, t *Target, addr net.Addr, overTLS bool, request
 		return connectError(BrokenProtocol, "%d bytes in answer to a cancel request", n)
 	}
 	return ctx.Err()
+}
+
+// ForwardCancel sends a cancel request to another pooler, which has made the
+// key, and returns nil when that has dealt with it: when it has closed the
+// connection. The request goes unencrypted, as PgBouncer sends and takes it.
+// host is a name, an address or the directory of a unix socket.
+func ForwardCancel(ctx context.Context, host string, port int, tcp TCPOptions, pid uint32, key []byte) error {
+	t := &Target{Host: host, Port: port, SSLMode: config.SSLDisable, TCP: tcp}
+	addrs, err := t.resolve(ctx)
+	if err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		if err = Cancel(ctx, t, addr, false, pid, key); err == nil {
+			return nil
+		}
+	}
+	return err
 }

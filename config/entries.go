@@ -150,15 +150,15 @@ func (d *Database) table() []setting {
 func (p *Peer) table() []setting {
 	return []setting{
 		{
-			name: "host", value: text(&p.Host, ""), pending: true,
+			name: "host", value: text(&p.Host, ""),
 			doc: `Host name or address of the peer, or the directory of its unix socket. Required.`,
 		},
 		{
-			name: "port", value: number(&p.Port, 6432, 1, math.MaxUint16), pending: true,
+			name: "port", value: number(&p.Port, 6432, 1, math.MaxUint16),
 			doc: `Port of the peer, or the suffix of its unix socket's name.`,
 		},
 		{
-			name: "pool_size", value: number(&p.PoolSize, unset, 0, math.MaxInt32), pending: true,
+			name: "pool_size", value: number(&p.PoolSize, unset, 0, math.MaxInt32),
 			doc: `Most connections to the peer at a time. Default: default_pool_size.`,
 		},
 	}

@@ -88,8 +88,8 @@ func (s *Settings) listening() []setting {
 			doc: `Let several processes listen on the same TCP port (SO_REUSEPORT). Each of them needs a unix_socket_dir and a peer_id of its own.`,
 		},
 		{
-			name: "peer_id", value: number(&s.PeerID, 0, 0, 16383), pending: true,
-			doc: `Number of this process among the [peers], which makes cancel requests work that reach another one of them. 0: there are no peers.`,
+			name: "peer_id", value: number(&s.PeerID, 0, 0, 16383), restart: true,
+			doc: `Number of this process among the [peers], which makes cancel requests work that reach another one of them. Cancel keys then have PgBouncer's form, so that PgBouncer can be a peer. 0: there are no peers.`,
 		},
 	}
 }

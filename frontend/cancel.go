@@ -1,11 +1,13 @@
 package frontend
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"github.com/pgvalet/pgvalet/backend/wire"
@@ -22,9 +24,10 @@ const (
 	longSecret  = sha256.Size
 )
 
-// secretLength is how long a secret the client's protocol has room for.
-func secretLength(l *Login) int {
-	if l.Protocol > protocol30 {
+// secretLength is how long a secret the client's protocol, and those that may
+// have to forward it, have room for.
+func (k *cancelKeys) secretLength(l *Login) int {
+	if l.Protocol > protocol30 && k.peer == 0 {
 		return longSecret
 	}
 	return shortSecret
@@ -33,11 +36,20 @@ func secretLength(l *Login) int {
 // cancelKeys finds the client that a cancel request means. A secret is not kept
 // but derived when it is asked for: that is rare, and there are many clients.
 type cancelKeys struct {
-	master [sha256.Size]byte // what the secrets come from; static after init
+	// Static after init.
+	master [sha256.Size]byte // what the secrets come from
+	peer   int               // peer_id; see peers.go
 
-	mu    sync.Mutex // guards byPID
+	mu    sync.Mutex // guards the maps
 	byPID map[uint32]keyOwner
+	// Owners whose number somebody in byPID has. Numbers that hold a peer_id
+	// are few, so then clients share them, and the secret tells who is meant.
+	more map[uint32][]keyOwner
 }
+
+// manyPeerClients is how many clients of a process with a peer_id have a number
+// of their own, out of the 32,768 that there are.
+const manyPeerClients = 16384
 
 // keyOwner is a client of a database or of the console.
 type keyOwner interface {
@@ -49,9 +61,11 @@ type keyOwner interface {
 	interrupt()
 }
 
-func (k *cancelKeys) init() {
+func (k *cancelKeys) init(peer int) {
 	rand.Read(k.master[:]) // never fails
+	k.peer = peer
 	k.byPID = make(map[uint32]keyOwner)
+	k.more = make(map[uint32][]keyOwner)
 }
 
 // add makes up a number for o.
@@ -61,12 +75,21 @@ func (k *cancelKeys) add(o keyOwner) (pid uint32) {
 	for {
 		var b [4]byte
 		rand.Read(b[:])
-		pid := binary.BigEndian.Uint32(b[:]) &^ (1 << 31) // clients show it as a signed number
-		if _, taken := k.byPID[pid]; pid == 0 || taken {
-			continue
+		pid := binary.BigEndian.Uint32(b[:])
+		if k.peer != 0 {
+			pid = peerPID(pid, k.peer)
 		}
-		k.byPID[pid] = o
-		return pid
+		pid &^= 1 << 31 // clients show it as a signed number
+		_, taken := k.byPID[pid]
+		switch {
+		case pid == 0:
+		case !taken:
+			k.byPID[pid] = o
+			return pid
+		case k.peer != 0 && len(k.byPID) >= manyPeerClients:
+			k.more[pid] = append(k.more[pid], o)
+			return pid
+		}
 	}
 }
 
@@ -75,32 +98,63 @@ func (k *cancelKeys) secretOf(pid uint32, o keyOwner) []byte {
 	id, n := o.keyTraits()
 	mac := hmac.New(sha256.New, k.master[:])
 	mac.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, pid), id))
-	return mac.Sum(nil)[:n]
+	secret := mac.Sum(nil)[:n]
+	if k.peer != 0 {
+		secret[n-1] |= peerHops
+	}
+	return secret
 }
 
-func (k *cancelKeys) remove(pid uint32) {
+// remove undoes add.
+func (k *cancelKeys) remove(pid uint32, o keyOwner) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.byPID, pid)
+	others := k.more[pid]
+	switch {
+	case k.byPID[pid] != o:
+		others = slices.DeleteFunc(others, func(other keyOwner) bool { return other == o })
+	case len(others) == 0:
+		delete(k.byPID, pid)
+		return
+	default:
+		k.byPID[pid], others = others[0], others[1:]
+	}
+	if len(others) == 0 {
+		delete(k.more, pid)
+	} else {
+		k.more[pid] = others
+	}
 }
 
 // find returns whom a key belongs to, nil for nobody.
 func (k *cancelKeys) find(pid uint32, secret []byte) keyOwner {
+	if k.peer != 0 && len(secret) == shortSecret {
+		secret = slices.Clone(secret)
+		secret[shortSecret-1] |= peerBits // other peers may have taken from it
+	}
 	k.mu.Lock()
-	o := k.byPID[pid]
+	first, others := k.byPID[pid], slices.Clone(k.more[pid])
 	k.mu.Unlock()
-	if o == nil || subtle.ConstantTimeCompare(k.secretOf(pid, o), secret) != 1 {
+	if first == nil {
 		return nil
 	}
-	return o
+	for _, o := range append([]keyOwner{first}, others...) {
+		if subtle.ConstantTimeCompare(k.secretOf(pid, o), secret) == 1 {
+			return o
+		}
+	}
+	return nil
 }
 
-// Cancel stops what the client with this key is waiting for, if it is. It
-// returns when the request has reached the server.
-func (c *Sessions) Cancel(pid uint32, secret []byte) {
+// Cancel stops what the client with this key is waiting for, if it is; a client
+// of a peer is left to the peer. It returns when the request has reached the
+// server, or ctx ends.
+func (c *Sessions) Cancel(ctx context.Context, pid uint32, secret []byte) {
 	if o := c.keys.find(pid, secret); o != nil {
 		o.interrupt()
+		return
 	}
+	c.peers.forward(ctx, pid, secret)
 }
 
 func (s *session) keyTraits() (uint64, int) { return s.id, int(s.secretLen) }

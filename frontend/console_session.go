@@ -90,7 +90,7 @@ func (s *consoleSession) run() {
 		}
 	}
 	why := s.farewell(err)
-	keys.remove(pid)
+	keys.remove(pid, s)
 	s.login.Conn().Close()
 	s.login.Release()
 	s.console.remove(s)

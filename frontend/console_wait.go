@@ -87,7 +87,9 @@ func (s *consoleSession) wait(command func(ctx context.Context) error) error {
 	return err
 }
 
-func (s *consoleSession) keyTraits() (uint64, int) { return s.login.ID, secretLength(s.login) }
+func (s *consoleSession) keyTraits() (uint64, int) {
+	return s.login.ID, s.console.o.Sessions.keys.secretLength(s.login)
+}
 
 // interrupt is what a cancel request for the session does.
 func (s *consoleSession) interrupt() {

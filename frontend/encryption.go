@@ -41,7 +41,7 @@ func (c *client) start(ctx context.Context) (*startup, error) {
 			if !ok {
 				return nil, &hangup{reason: "invalid cancel request"}
 			}
-			c.acceptor.o.Cancel(pid, key)
+			c.acceptor.o.Cancel(ctx, pid, key)
 			return nil, &hangup{reason: "cancel request handled", quiet: true}
 		default:
 			return parseStartup(code, body)

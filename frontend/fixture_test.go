@@ -118,7 +118,7 @@ func testOptions(t testing.TB, cfg *config.Config) *fixture {
 		LDAP:         func() *auth.LDAP { return nil },
 		TLS:          func() *tls.Config { return nil },
 		Scram:        func() *auth.ScramServer { return scram },
-		Cancel:       func(pid uint32, key []byte) { f.cancels <- cancelled{pid, string(key)} },
+		Cancel:       func(_ context.Context, pid uint32, key []byte) { f.cancels <- cancelled{pid, string(key)} },
 		Admit:        f.admit,
 		ShuttingDown: func() bool { return false },
 		Log:          zap.New(core),

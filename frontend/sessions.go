@@ -36,6 +36,7 @@ type Sessions struct {
 	began   time.Time // what moments count from
 	workers []*worker
 	keys    cancelKeys
+	peers   peers
 	groups  groups
 	varSets varSets
 
@@ -65,7 +66,8 @@ func NewSweeps(n int) (sweeps []func(time.Time) bool, bind func(*Sessions)) {
 // NewSessions returns an empty set.
 func NewSessions(o SessionsOptions) *Sessions {
 	c := &Sessions{config: o.Config, pools: o.Pools, log: o.Log, began: time.Now()}
-	c.keys.init()
+	c.keys.init(o.Config().PeerID)
+	c.peers = peers{config: o.Config, log: o.Log, byID: make(map[int]*peerPool)}
 	c.groups.byKey = make(map[groupKey]*group)
 	for _, l := range o.Loops {
 		w := &worker{sessions: c, loop: l}
@@ -125,7 +127,7 @@ func (c *Sessions) newSession(l *Login, mode config.PoolMode) *session {
 		readyAt:   c.moment(time.Now()),
 		release:   l.Release,
 		mode:      mode,
-		secretLen: uint8(secretLength(l)),
+		secretLen: uint8(c.keys.secretLength(l)),
 		place:     notAdopted,
 	}
 }
@@ -156,7 +158,7 @@ func (c *Sessions) enter(s *session, p *pool.Pool, user string) {
 
 // leave undoes enter.
 func (c *Sessions) leave(s *session) {
-	c.keys.remove(s.pid)
+	c.keys.remove(s.pid, s)
 	c.groups.leave(s.group)
 	s.pool.RemoveClient()
 	c.count.Add(-1)

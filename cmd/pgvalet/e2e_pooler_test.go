@@ -25,6 +25,7 @@ type section map[string]any
 type conf struct {
 	pgvalet          section
 	databases, users map[string]section
+	peers            map[string]section
 }
 
 // set changes one setting of [pgvalet].
@@ -44,7 +45,7 @@ func (c *conf) String() string {
 		}
 	}
 	table("pgvalet", c.pgvalet)
-	for name, tables := range map[string]map[string]section{"databases": c.databases, "users": c.users} {
+	for name, tables := range map[string]map[string]section{"databases": c.databases, "users": c.users, "peers": c.peers} {
 		for _, key := range slices.Sorted(maps.Keys(tables)) {
 			table(name+"."+strconv.Quote(key), tables[key])
 		}
