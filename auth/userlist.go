@@ -3,6 +3,7 @@ package auth
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 )
@@ -93,6 +94,19 @@ func unquote(s string) (text, rest string, ok bool) {
 		return strings.ReplaceAll(s[:i], `""`, `"`), s[i+1:], true
 	}
 	return "", "", false
+}
+
+// With returns the list with more users, who have no password: they can log in
+// only where none is asked for. Who is in the list keeps his secret.
+func (u *Userlist) With(names []string) *Userlist {
+	more := &Userlist{secrets: make(map[string]Secret)}
+	for _, name := range names {
+		more.secrets[name] = ParseSecret("")
+	}
+	if u != nil {
+		maps.Copy(more.secrets, u.secrets)
+	}
+	return more
 }
 
 // Lookup returns the secret of user and whether the list has user at all.

@@ -139,3 +139,31 @@ func FuzzParseUserlist(f *testing.F) {
 		}
 	})
 }
+
+func TestUserlistLongPassword(t *testing.T) {
+	long := strings.Repeat("x", 65530)
+	u, err := ParseUserlist(strings.NewReader(`"app" "`+long+"\"\n"), "users")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret, ok := u.Lookup("app"); !ok || !secret.VerifyPlain("app", long) || secret.VerifyPlain("app", long[1:]) {
+		t.Error("a password of 65530 bytes is not what it was")
+	}
+}
+
+func TestUserlistWith(t *testing.T) {
+	u, err := ParseUserlist(strings.NewReader(`"app" "secret"`), "users")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := u.With([]string{"app", "other"})
+	if s, ok := more.Lookup("app"); !ok || !s.VerifyPlain("app", "secret") {
+		t.Error("app has lost its password")
+	}
+	if s, ok := more.Lookup("other"); !ok || s.VerifyPlain("other", "") || s.VerifyMD5("other", [4]byte{}, "") {
+		t.Error("other is not a user without a password")
+	}
+	if _, ok := u.Lookup("other"); ok || (*Userlist)(nil).With([]string{"x"}).Len() != 1 {
+		t.Error("With changes the list, or does nothing for none")
+	}
+}

@@ -16,8 +16,8 @@ const rdsBundle = "https://truststore.pki.rds.amazonaws.com/global/global-bundle
 
 // complete fills in the defaults that depend on other keys.
 func (f *source) complete(c *Config) {
-	for _, d := range c.Databases {
-		if d.DBName == "" {
+	for _, d := range c.entries() {
+		if d.DBName == "" && d != c.AutoDB {
 			d.DBName = d.Name
 		}
 		if d.Host == "" {
@@ -30,6 +30,15 @@ func (f *source) complete(c *Config) {
 			}
 		}
 		completeIAM(d)
+	}
+	if c.ConfFile == "" {
+		c.ConfFile = c.Path
+	}
+	if c.INI {
+		if c.ServerTLSSSLMode >= SSLVerifyCA && c.ServerTLSCAFile == "" {
+			c.ServerTLSCAFile = SystemCAs // as OpenSSL does
+		}
+		return
 	}
 	iam := c.firstIAM() != nil
 	if !f.has(global("client_tls_sslmode")) {
@@ -51,7 +60,7 @@ func completeIAM(d *Database) {
 	if d.IAMHost == "" {
 		d.IAMHost = d.Host
 	}
-	d.IAMHost = strings.ToLower(strings.TrimSuffix(d.IAMHost, "."))
+	d.IAMHost = iamName(d.IAMHost)
 	if d.IAMPort == unset {
 		d.IAMPort = d.Port
 	}
@@ -61,9 +70,11 @@ func completeIAM(d *Database) {
 	d.IAMRegion = strings.ToLower(d.IAMRegion)
 }
 
+func iamName(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
+
 // firstIAM returns the first database that uses IAM, or nil.
 func (c *Config) firstIAM() *Database {
-	for _, d := range c.databases() {
+	for _, d := range c.entries() {
 		if d.ServerAuth == ServerAuthIAM {
 			return d
 		}
@@ -90,9 +101,9 @@ func (f *source) check(c *Config) {
 		f.refuse(global("syslog_facility"), "is %q; there are %s", c.SyslogFacility, strings.Join(syslogFacilities, ", "))
 	}
 	if c.DefaultPoolSize > 0 && c.MinPoolSize > c.DefaultPoolSize && !f.refused[global("default_pool_size").String()] {
-		f.refuse(global("min_pool_size"), "is %d, more than default_pool_size, %d", c.MinPoolSize, c.DefaultPoolSize)
+		f.doubt(global("min_pool_size"), "is %d, more than default_pool_size, %d", c.MinPoolSize, c.DefaultPoolSize)
 	}
-	for _, d := range c.databases() {
+	for _, d := range c.entries() {
 		f.checkDatabase(c, d)
 		if d.ServerAuth == ServerAuthIAM {
 			f.checkIAM(d)
@@ -143,7 +154,6 @@ func (f *source) checkClientSide(c *Config) {
 }
 
 func (f *source) checkAuthentication(c *Config) {
-	authUser := c.AuthUser != "" || slices.ContainsFunc(c.databases(), func(d *Database) bool { return d.AuthUser != "" })
 	switch c.AuthType {
 	case AuthHBA:
 		f.require(global("auth_hba_file"), c.AuthHBAFile, "auth_type is hba")
@@ -153,7 +163,7 @@ func (f *source) checkAuthentication(c *Config) {
 	case AuthPAM:
 		f.refuse(global("auth_type"), "pam needs C libraries, which pgvalet is built without; ldap and auth_query do not")
 	default:
-		if !authUser {
+		if !c.INI && !c.HasAuthUser() {
 			f.require(global("auth_file"), c.AuthFile, "without auth_user, only users in it can log in")
 		}
 	}
@@ -215,8 +225,6 @@ func (f *source) checkDatabase(c *Config, d *Database) {
 	key := func(name string) toml.Key { return toml.Key{"databases", d.Name, name} }
 	table := toml.Key{"databases", d.Name}
 	switch d.Name {
-	case "*":
-		f.refuse(table, "a fallback for all other databases is not supported by this version")
 	case "pgbouncer", "pgvalet":
 		f.refuse(table, "the name is reserved for the console")
 	default:
@@ -226,11 +234,12 @@ func (f *source) checkDatabase(c *Config, d *Database) {
 		f.refuse(key("user"), "has %d bytes, more than %d", len(d.User), maxUserName)
 	}
 	if d.Password != "" && d.User == "" && !f.refused[key("user").String()] {
-		f.refuse(key("password"), "is the password of user, which is not set")
+		f.doubt(key("password"), "is the password of user, which is not set")
+		d.Password = "" // PgBouncer does not use it
 	}
 	size, least := c.PoolSizeFor(d, ""), c.MinPoolSizeFor(d)
 	if own := d.PoolSize != unset || d.MinPoolSize != unset; own && size > 0 && least > size {
-		f.refuse(key("min_pool_size"), "is %d, more than the pool size, %d", least, size)
+		f.doubt(key("min_pool_size"), "is %d, more than the pool size, %d", least, size)
 	}
 	f.checkHost(key("host"), d.Host)
 }
@@ -243,9 +252,9 @@ func (f *source) checkHost(key toml.Key, host string) {
 	if strings.Contains(host, ",") {
 		f.refuse(key, "several hosts are not supported by this version")
 	} else if _, port, err := net.SplitHostPort(host); err == nil {
-		f.refuse(key, "%q holds a port; that is port = %s", host, port)
+		f.doubt(key, "%q holds a port; that is port = %s", host, port)
 	} else if strings.ContainsAny(host, "/ \t\r\n") {
-		f.refuse(key, "%q is no host name, address or absolute directory", host)
+		f.doubt(key, "%q is no host name, address or absolute directory", host)
 	}
 }
 

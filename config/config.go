@@ -17,13 +17,18 @@ import (
 const SystemCAs = "system"
 
 // Config is one configuration file, complete: defaults filled in, relative
-// paths made absolute (relative to the file), contradictions refused.
+// paths made absolute, contradictions refused.
 type Config struct {
 	Path      string // absolute path of the file
+	INI       bool   // the file is PgBouncer's .ini, not TOML
 	Settings         // section [pgvalet]
 	Databases map[string]*Database
+	AutoDB    *Database // entry "*", the template of databases without an entry; nil: none
 	Users     map[string]*User
 	Peers     map[int]*Peer // by id
+
+	// What the file says that has no effect, or a surprising one.
+	Warnings []*Error
 }
 
 // Settings are the process-wide settings; each field is the setting of the

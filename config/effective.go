@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,21 @@ func (s *Settings) KeepAlive() net.KeepAliveConfig {
 		k.Count = -1
 	}
 	return k
+}
+
+// Database returns the database that a client asks for: the entry of that name,
+// or what the entry "*" says about it, or nil. With "*", two calls return two
+// equal databases.
+func (c *Config) Database(name string) *Database {
+	if d := c.Databases[name]; d != nil || c.AutoDB == nil || name == "" || len(name) > maxDatabaseName {
+		return d
+	}
+	d := *c.AutoDB
+	d.Name = name
+	if d.DBName == "" {
+		d.DBName = name
+	}
+	return &d
 }
 
 // noUser stands for a user without an entry.
@@ -112,6 +128,11 @@ func (c *Config) IAMLoginRateFor(db *Database) int {
 // AuthUserFor returns the server user who runs the auth_query of db; empty:
 // nobody does.
 func (c *Config) AuthUserFor(db *Database) string { return cmp.Or(db.AuthUser, c.AuthUser) }
+
+// HasAuthUser reports whether there is an auth_query for any database.
+func (c *Config) HasAuthUser() bool {
+	return c.AuthUser != "" || slices.ContainsFunc(c.entries(), func(d *Database) bool { return d.AuthUser != "" })
+}
 
 // AuthQueryFor returns the auth_query of db.
 func (c *Config) AuthQueryFor(db *Database) string { return cmp.Or(db.AuthQuery, c.AuthQuery) }

@@ -96,15 +96,15 @@ func (d *Database) table() []setting {
 			doc: `The same as reserve_pool_size.`,
 		},
 		{
-			name: "max_db_connections", value: number(&d.MaxDBConnections, unset, 0, math.MaxInt32), pending: true,
+			name: "max_db_connections", value: number(&d.MaxDBConnections, unset, 0, math.MaxInt32), pending: true, zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
-			name: "max_db_client_connections", value: number(&d.MaxDBClientConnections, unset, 0, math.MaxInt32), pending: true,
+			name: "max_db_client_connections", value: number(&d.MaxDBClientConnections, unset, 0, math.MaxInt32), pending: true, zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
-			name: "server_lifetime", value: seconds(&d.ServerLifetime, unset),
+			name: "server_lifetime", value: seconds(&d.ServerLifetime, unset), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
@@ -180,15 +180,15 @@ func (u *User) table() []setting {
 			doc: `As the global setting.`,
 		},
 		{
-			name: "max_user_connections", value: number(&u.MaxUserConnections, unset, 0, math.MaxInt32), pending: true,
+			name: "max_user_connections", value: number(&u.MaxUserConnections, unset, 0, math.MaxInt32), pending: true, zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
-			name: "max_user_client_connections", value: number(&u.MaxUserClientConnections, unset, 0, math.MaxInt32), pending: true,
+			name: "max_user_client_connections", value: number(&u.MaxUserClientConnections, unset, 0, math.MaxInt32), pending: true, zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
-			name: "query_timeout", value: seconds(&u.QueryTimeout, unset),
+			name: "query_timeout", value: seconds(&u.QueryTimeout, unset), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
@@ -196,15 +196,15 @@ func (u *User) table() []setting {
 			doc: `As the global setting.`,
 		},
 		{
-			name: "idle_transaction_timeout", value: seconds(&u.IdleTransactionTimeout, unset),
+			name: "idle_transaction_timeout", value: seconds(&u.IdleTransactionTimeout, unset), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
-			name: "transaction_timeout", value: seconds(&u.TransactionTimeout, unset),
+			name: "transaction_timeout", value: seconds(&u.TransactionTimeout, unset), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
-			name: "client_idle_timeout", value: seconds(&u.ClientIdleTimeout, unset),
+			name: "client_idle_timeout", value: seconds(&u.ClientIdleTimeout, unset), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 	}

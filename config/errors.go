@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Error is one thing that is wrong with a configuration file.
+// Error is one thing that is wrong with a configuration file, or odd about it.
 type Error struct {
-	File    string // the path as it was given to Load
+	File    string // the path as it was given to Load, or included by an .ini
 	Line    int    // 0: the file does not say what is wrong in any one line
 	Key     string // in full, as TOML writes it: databases.app.port; empty: the file as a whole
 	Message string
@@ -36,13 +36,17 @@ func (e *Error) Error() string {
 
 // join puts errs in the order of the file, those without a line last.
 func join(errs []*Error) error {
-	slices.SortStableFunc(errs, func(a, b *Error) int {
-		// As unsigned numbers, 0-1 is the largest.
-		return cmp.Compare(uint(a.Line)-1, uint(b.Line)-1)
-	})
+	slices.SortStableFunc(errs, inFileOrder)
 	all := make([]error, len(errs))
 	for i, e := range errs {
 		all[i] = e
 	}
 	return errors.Join(all...)
+}
+
+// inFileOrder compares the files of two errors and then the lines, none being
+// the last.
+func inFileOrder(a, b *Error) int {
+	// As unsigned numbers, 0-1 is the largest.
+	return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(uint(a.Line)-1, uint(b.Line)-1))
 }

@@ -7,21 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 )
 
-// Load reads the TOML file at path. Everything that is wrong with it is
-// reported at once: the error joins one *Error for each mistake, in the order
-// of the file.
+// Load reads the file at path: TOML if its name ends in .toml, and else
+// PgBouncer's form. Everything that is wrong with it is reported at once: the
+// error joins one *Error for each mistake, in the order of the file.
 //
-// Load opens no other file: certificates and auth_file are only paths here.
+// Load opens no other file than those that an .ini includes: certificates and
+// auth_file are only paths here.
 func Load(path string) (*Config, error) {
-	if strings.EqualFold(filepath.Ext(path), ".ini") {
-		return nil, &Error{File: path, Message: "this version reads TOML files only, not PgBouncer's .ini"}
-	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -32,18 +29,47 @@ func Load(path string) (*Config, error) {
 // Parse is Load of a file whose contents are known. The path is for messages,
 // and for resolving relative paths.
 func Parse(path string, data []byte) (*Config, error) {
+	return (&source{file: path}).parse(data)
+}
+
+func (f *source) parse(data []byte) (*Config, error) {
+	path := f.file
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("path of the configuration: %w", err)
 	}
-	f := &source{file: path, dir: filepath.Dir(abs), keys: map[string]toml.Primitive{}, refused: map[string]bool{}}
+	f.dir, f.keys, f.refused = filepath.Dir(abs), map[string]toml.Primitive{}, map[string]bool{}
+	c := &Config{Path: abs, Databases: map[string]*Database{}, Users: map[string]*User{}, Peers: map[int]*Peer{}}
+	if strings.EqualFold(filepath.Ext(path), ".toml") {
+		err = f.parseTOML(c, data)
+	} else if f.dir, err = workingDir(); err == nil {
+		f.parseINI(c, data, os.ReadFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.finish(c)
+}
 
+// finish completes and checks what was read.
+func (f *source) finish(c *Config) (*Config, error) {
+	f.complete(c)
+	f.check(c)
+	if len(f.errs) > 0 {
+		return nil, join(f.errs)
+	}
+	c.Warnings = f.warnings
+	slices.SortStableFunc(c.Warnings, inFileOrder)
+	return c, nil
+}
+
+func (f *source) parseTOML(c *Config, data []byte) error {
 	var top map[string]toml.Primitive
+	var err error
 	f.meta, err = toml.Decode(string(data), &top)
 	if err != nil {
-		return nil, f.syntaxError(data, err)
+		return f.syntaxError(data, err)
 	}
-	c := &Config{Path: abs, Databases: map[string]*Database{}, Users: map[string]*User{}, Peers: map[int]*Peer{}}
 	reset(c.table())
 	for _, e := range f.entries(nil, top) {
 		switch e.name() {
@@ -53,7 +79,11 @@ func Parse(path string, data []byte) (*Config, error) {
 			for _, e := range f.children(e) {
 				db := newDatabase(e.name())
 				f.read(e, db.table())
-				c.Databases[db.Name] = db
+				if db.Name == "*" {
+					c.AutoDB = db
+				} else {
+					c.Databases[db.Name] = db
+				}
 			}
 		case "users":
 			for _, e := range f.children(e) {
@@ -63,12 +93,12 @@ func Parse(path string, data []byte) (*Config, error) {
 			}
 		case "peers":
 			for _, e := range f.children(e) {
-				id, err := strconv.ParseUint(e.name(), 10, 16)
-				if err != nil || id == 0 {
-					f.refuse(e.key, "a peer's name is its number, from 1 to 65535")
+				id, ok := peerID(e.name())
+				if !ok {
+					f.refuse(e.key, badPeerID)
 					continue
 				}
-				p := newPeer(int(id))
+				p := newPeer(id)
 				f.read(e, p.table())
 				c.Peers[p.ID] = p
 			}
@@ -76,25 +106,23 @@ func Parse(path string, data []byte) (*Config, error) {
 			f.unknownSection(e)
 		}
 	}
-	f.complete(c)
-	f.check(c)
-	if len(f.errs) > 0 {
-		return nil, join(f.errs)
-	}
-	return c, nil
+	return nil
 }
 
 // source is a file that is being read.
 type source struct {
 	file string // as given to Load
-	dir  string // absolute
+	dir  string // absolute; where relative paths start
 	meta toml.MetaData
 
 	// By full name.
-	keys    map[string]toml.Primitive // every key and table that was read
+	keys    map[string]toml.Primitive // every key and table that was read from TOML
+	places  map[string]place          // every key that was read from an .ini; else nil
 	refused map[string]bool           // there is an error about it already
 
-	errs []*Error
+	errs, warnings []*Error
+
+	pending bool // take settings that nothing implements yet
 }
 
 // entry is one key or table of the file.
@@ -134,21 +162,49 @@ func (f *source) children(e entry) []entry {
 
 // has reports whether the file holds the key.
 func (f *source) has(key toml.Key) bool {
-	_, ok := f.keys[key.String()]
-	return ok
+	_, inTOML := f.keys[key.String()]
+	_, inINI := f.places[f.keyName(key)]
+	return inTOML || inINI
+}
+
+// keyName is the full name of a key as messages write it. The checks call the
+// main section [pgvalet], whatever the file does.
+func (f *source) keyName(key toml.Key) string {
+	if f.places != nil && len(key) > 0 && key[0] == "pgvalet" {
+		key = append(toml.Key{"pgbouncer"}, key[1:]...)
+	}
+	return key.String()
 }
 
 // refuse records what is wrong with a key, whether the file holds it or not;
 // then the line is that of its table.
 func (f *source) refuse(key toml.Key, format string, args ...any) {
-	f.refused[key.String()] = true
-	line := 0
-	for k := key; line == 0 && len(k) > 0; k = k[:len(k)-1] {
+	f.refuseAt(f.find(key), key, format, args...)
+}
+
+// doubt is refuse for what PgBouncer takes without a word: in an .ini it is only
+// a warning.
+func (f *source) doubt(key toml.Key, format string, args ...any) {
+	if f.places == nil {
+		f.refuse(key, format, args...)
+		return
+	}
+	f.warn(f.find(key), f.keyName(key), fmt.Sprintf(format, args...))
+}
+
+// find returns where the key stands, or the table that it belongs to.
+func (f *source) find(key toml.Key) place {
+	for k := key; len(k) > 0; k = k[:len(k)-1] {
+		if at, ok := f.places[f.keyName(k)]; ok {
+			return at
+		}
 		if p, ok := f.keys[k.String()]; ok {
-			line = f.line(p)
+			if n := f.line(p); n > 0 {
+				return place{f.file, n}
+			}
 		}
 	}
-	f.errs = append(f.errs, &Error{f.file, line, key.String(), fmt.Sprintf(format, args...)})
+	return place{file: f.file}
 }
 
 // locate refuses every value: the TOML package tells the position of a
@@ -190,20 +246,23 @@ func (f *source) read(e entry, table []setting) {
 		if table[i].path != nil {
 			f.resolve(table[i])
 		}
-		f.refusePending(e.key, table[i])
+		f.reviewed(e.key, table[i])
 	}
 }
 
-// refusePending refuses what s is set to if nothing implements it yet.
-func (f *source) refusePending(key toml.Key, s setting) {
+// reviewed says what is to be said about the value that the file gives s: that
+// nothing implements it yet, or that it has no effect.
+func (f *source) reviewed(key toml.Key, s setting) {
 	value := s.get()
+	isDefault := value == s.def()
 	switch {
+	case f.pending:
 	case slices.Contains(s.pendingValues, value):
 		f.refuse(key, "%s is not supported by this version", value)
-	case s.pending:
-		if s.reset(); s.get() != value {
-			f.refuse(key, "is not supported by this version")
-		}
+	case s.pending && !isDefault:
+		f.refuse(key, "is not supported by this version")
+	case s.noEffect != "" && !isDefault:
+		f.warn(f.find(key), f.keyName(key), "has no effect: "+s.noEffect)
 	}
 }
 
@@ -232,27 +291,33 @@ func (f *source) unknownSection(e entry) {
 
 // unknownKey says as well as it can what was meant.
 func (f *source) unknownKey(e entry, table []setting) {
-	name, known := e.name(), names(table)
+	f.refuse(e.key, "%s", f.unknown(e.name(), table))
+}
+
+// unknown says what may be wrong with a name that is not in the table.
+func (f *source) unknown(name string, table []setting) string {
 	// What is right in another section is no typing error.
 	for _, other := range []struct {
-		section string
-		table   []setting
+		toml, ini string
+		table     []setting
 	}{
-		{"pgvalet", (&Settings{}).table()},
-		{"databases.NAME", (&Database{}).table()},
-		{"users.NAME", (&User{}).table()},
-		{"peers.ID", (&Peer{}).table()},
+		{"pgvalet", "pgbouncer", (&Settings{}).table()},
+		{"databases.NAME", "databases", (&Database{}).table()},
+		{"users.NAME", "users", (&User{}).table()},
+		{"peers.ID", "peers", (&Peer{}).table()},
 	} {
-		if slices.Contains(names(other.table), name) {
-			f.refuse(e.key, "unknown key here; it belongs in [%s]", other.section)
-			return
+		if !slices.Contains(names(other.table), name) {
+			continue
 		}
+		if f.places != nil {
+			return "unknown key here; it belongs in [" + other.ini + "]"
+		}
+		return "unknown key here; it belongs in [" + other.toml + "]"
 	}
-	if n := nearest(name, known); n != "" {
-		f.refuse(e.key, "unknown key; did you mean %s?", n)
-		return
+	if n := nearest(name, names(table)); n != "" {
+		return "unknown key; did you mean " + n + "?"
 	}
-	f.refuse(e.key, "unknown key")
+	return "unknown key"
 }
 
 func names(table []setting) []string {
@@ -278,9 +343,12 @@ func (f *source) syntaxError(data []byte, err error) error {
 	return e
 }
 
-// databases returns the databases in the order of their names.
-func (c *Config) databases() []*Database {
-	return slices.SortedFunc(maps.Values(c.Databases), func(a, b *Database) int {
-		return strings.Compare(a.Name, b.Name)
-	})
+// entries returns the entries of [databases] in the order of their names.
+func (c *Config) entries() []*Database {
+	all := slices.Collect(maps.Values(c.Databases))
+	if c.AutoDB != nil {
+		all = append(all, c.AutoDB)
+	}
+	slices.SortFunc(all, func(a, b *Database) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }

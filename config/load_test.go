@@ -1,12 +1,14 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -36,17 +38,21 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
-func files(t *testing.T, pattern string) []string {
+func files(t *testing.T, patterns ...string) []string {
 	t.Helper()
-	paths, err := filepath.Glob(pattern)
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no files %s: %v", pattern, err)
+	var all []string
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("no files %s: %v", pattern, err)
+		}
+		all = append(all, paths...)
 	}
-	return paths
+	return all
 }
 
 func TestLoadGood(t *testing.T) {
-	for _, path := range files(t, "testdata/good/*.toml") {
+	for _, path := range files(t, "testdata/good/*.toml", "testdata/good/*.ini") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			c, err := Load(path)
 			if err != nil {
@@ -60,9 +66,9 @@ func TestLoadGood(t *testing.T) {
 // dump writes what differs from the defaults, with all that was derived.
 func dump(t *testing.T, c *Config) string {
 	var b strings.Builder
-	for _, r := range c.Rows() {
-		if r.Value != r.Default {
-			fmt.Fprintf(&b, "%s = %s\n", r.Key, r.Value)
+	for _, s := range c.table() {
+		if s.get() != s.def() && s.alias == "" && (s.name != "conffile" || c.ConfFile != c.Path) {
+			fmt.Fprintf(&b, "%s = %s\n", s.name, s.get())
 		}
 	}
 	entry := func(title string, table, defaults []setting) {
@@ -73,21 +79,31 @@ func dump(t *testing.T, c *Config) string {
 			}
 		}
 	}
-	for _, d := range c.databases() {
+	for _, d := range c.entries() {
 		entry("databases."+d.Name, d.table(), newDatabase("").table())
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
 		entry("users."+name, c.Users[name].table(), newUser("").table())
 	}
+	for _, id := range slices.Sorted(maps.Keys(c.Peers)) {
+		entry(fmt.Sprintf("peers.%d", id), c.Peers[id].table(), newPeer(0).table())
+	}
+	for _, w := range c.Warnings {
+		fmt.Fprintln(&b, "warning:", w)
+	}
 	base := filepath.Dir(filepath.Dir(c.Path))
 	if !filepath.IsAbs(base) {
 		t.Errorf("Path %q is not absolute", c.Path)
 	}
-	return strings.ReplaceAll(b.String(), base, "BASE")
+	cwd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer(base, "BASE", cwd, "CWD").Replace(b.String())
 }
 
 func TestLoadBad(t *testing.T) {
-	for _, path := range files(t, "testdata/bad/*.toml") {
+	for _, path := range files(t, "testdata/bad/*.toml", "testdata/bad/*.ini") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			c, err := Load(path)
 			if err == nil || c != nil {
@@ -101,9 +117,6 @@ func TestLoadBad(t *testing.T) {
 func TestLoadOtherFiles(t *testing.T) {
 	if _, err := Load("testdata/none.toml"); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "testdata/none.toml") {
 		t.Errorf("missing file: %v", err)
-	}
-	if _, err := Load("pgbouncer.INI"); err == nil || !strings.Contains(err.Error(), "pgbouncer.INI: this version reads TOML files only") {
-		t.Errorf("ini: %v", err)
 	}
 }
 
@@ -174,6 +187,72 @@ func FuzzLoad(f *testing.F) {
 			if !strings.HasPrefix(line, "fuzz.toml:") {
 				t.Errorf("%q does not name the file", line)
 			}
+		}
+	})
+}
+
+func TestAutoDatabase(t *testing.T) {
+	c, err := Parse("x.ini", []byte("[databases]\n* = host=h pool_size=3\nown = host=o dbname=real\n[pgbouncer]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := c.Database("own"); d != c.Databases["own"] || d.Host != "o" || d.DBName != "real" {
+		t.Errorf("own is %+v", d)
+	}
+	if d := c.Database("any"); d == nil || d.Name != "any" || d.DBName != "any" || d.Host != "h" || d.PoolSize != 3 || !d.SameServer(c.Database("any")) {
+		t.Errorf("any is %+v", d)
+	}
+	for _, name := range []string{"", strings.Repeat("d", 64)} {
+		if d := c.Database(name); d != nil {
+			t.Errorf("%q is %+v", name, d)
+		}
+	}
+	if c, _ = Parse("x.ini", []byte("[databases]\n* = dbname=one\n[pgbouncer]\n")); c.Database("any").DBName != "one" {
+		t.Errorf("any is %+v", c.Database("any"))
+	}
+	if c, _ = Parse("x.ini", []byte("[pgbouncer]\n")); c.Database("any") != nil {
+		t.Error("there are databases without an entry")
+	}
+}
+
+func FuzzINI(f *testing.F) {
+	paths, _ := filepath.Glob("testdata/*/*.ini")
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if bytes.Contains(data, []byte("%include")) {
+			return // which would open files
+		}
+		c, err := Parse("fuzz.ini", data)
+		if (c == nil) == (err == nil) {
+			t.Fatalf("Parse = %v, %v", c, err)
+		}
+		if err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				if !strings.HasPrefix(line, "fuzz.ini:") {
+					t.Errorf("%q does not name the file", line)
+				}
+			}
+			return
+		}
+		c.Rows()
+		// What is valid in TOML too means the same there.
+		var b bytes.Buffer
+		if c.WriteTOML(&b) != nil {
+			return
+		}
+		again, err := Parse("fuzz.toml", b.Bytes())
+		if err != nil {
+			return
+		}
+		again.INI, again.Path, again.ConfFile, again.Warnings = c.INI, c.Path, c.ConfFile, c.Warnings
+		if !reflect.DeepEqual(c, again) {
+			t.Errorf("%q\nbecomes\n%s", data, b.String())
 		}
 	})
 }

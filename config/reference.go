@@ -11,7 +11,8 @@ const referenceStart = `# Configuration
 
 <!-- Written from the tables in the package config: go test ./config -update -->
 
-pgvalet reads one TOML file with the sections ` + "`[pgvalet]`, `[databases.NAME]`, `[users.NAME]` and `[peers.ID]`" + `. The keys are
+pgvalet reads PgBouncer's ` + "`pgbouncer.ini`" + `, with the meaning and the defaults that it has for PgBouncer (` + "[below](#pgbouncers-ini)" + `), and a
+form of its own: one TOML file, whose name ends in .toml, with the sections ` + "`[pgvalet]`, `[databases.NAME]`, `[users.NAME]` and `[peers.ID]`" + `. The keys are
 PgBouncer's, letter for letter, and some more. A complete example is [pgvalet.toml](pgvalet.toml).
 
 - Unknown keys, wrong types, values out of range and contradictions are errors. All are reported at once, with their lines,
@@ -35,6 +36,24 @@ PgBouncer's, letter for letter, and some more. A complete example is [pgvalet.to
 const referenceDerived = "| `client_tls_sslmode` | `require` as soon as a database uses IAM, else `prefer` with a certificate | `disable` |\n" +
 	"| `server_tls_sslmode` | `verify-full` as soon as a database uses IAM | `prefer` |\n"
 
+const referenceINI = `
+## PgBouncer's .ini
+
+A file whose name does not end in .toml is read as PgBouncer reads it: the same sections, keys, quotes, numbers and
+` + "`%include`" + `, PgBouncer's defaults, and relative paths that start from the working directory. What differs:
+
+- All mistakes are told at once, and a reload with one changes nothing. A reload brings the default back for every setting
+  that is not in the file any more.
+- pgvalet's own settings may be in the file too: with ` + "`server_auth=iam`" + ` in a connection string and
+  ` + "`server_tls_sslmode = verify-full`" + ` the database's password is not needed any more.
+- Refused are numbers out of range, such as a negative ` + "`max_client_conn`" + `, an entry without a name, the database name
+  ` + "`pgvalet`" + `, and NUL bytes.
+- ` + "`pgvalet check`" + ` tells what is accepted and has no effect, or a surprising one: a setting that means nothing here, text
+  behind a number in a connection string, a second ` + "`[pgbouncer]`" + `, a password without a user.
+
+` + "`pgvalet convert [-o FILE] pgbouncer.ini`" + ` writes a TOML file that means the same, passwords included.
+`
+
 // WriteReference writes the reference page docs/config.md.
 func WriteReference(w io.Writer) error {
 	b := bufio.NewWriter(w) // remembers the first error for Flush
@@ -48,6 +67,7 @@ func WriteReference(w io.Writer) error {
 	}
 	b.WriteString(referenceDerived)
 
+	b.WriteString(referenceINI)
 	b.WriteString("\n## Section [pgvalet]\n")
 	for _, g := range s.groups() {
 		fmt.Fprintf(b, "\n### %s\n", g.title)

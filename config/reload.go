@@ -1,22 +1,44 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Row is one setting of [pgvalet], as SHOW CONFIG reports it.
 type Row struct {
 	Key, Value, Default string
 	Changeable          bool // RELOAD applies it
+
+	// PgBouncer shows NULL, which a setting without a default has, where the
+	// texts are empty.
+	Null, DefaultNull bool
 }
 
-// Rows returns all settings of [pgvalet], in the order of the reference page.
+// Rows returns all settings of [pgvalet] in the order of their names, which is
+// PgBouncer's too. The defaults are those of the form of the file.
 func (c *Config) Rows() []Row {
 	var defaults Settings
 	ours, theirs := c.table(), defaults.table()
-	reset(theirs)
+	if c.INI {
+		resetINI(theirs)
+	} else {
+		reset(theirs)
+	}
 	rows := make([]Row, len(ours))
 	for i, s := range ours {
-		rows[i] = Row{s.name, s.get(), theirs[i].get(), !s.restart}
+		r := Row{Key: s.name, Value: s.get(), Default: theirs[i].get(), Changeable: !s.restart}
+		if s.show != nil {
+			r.Value = s.show()
+		}
+		if s.null {
+			r.Default, r.DefaultNull = "", true
+		}
+		r.Null = s.null && r.Value == ""
+		rows[i] = r
 	}
+	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Key, b.Key) })
 	return rows
 }
 

@@ -10,8 +10,14 @@ type setting struct {
 	value
 	restart   bool   // RELOAD does not apply it
 	pgbouncer string // PgBouncer's default, where it differs from ours
+	null      bool   // PgBouncer has no default, and shows NULL on the console
 	alias     string // the setting that this is an older name of
+	noEffect  string // why it is accepted and changes nothing
 	doc       string
+
+	// In [databases] and [users]: in an .ini, 0 says nothing either, and the
+	// global setting holds.
+	zeroInherits bool
 
 	// What is not implemented yet: a file may name a pending setting, but not
 	// give it another value than its default; and of a setting that works, some
@@ -105,7 +111,7 @@ func (s *Settings) authentication() []setting {
 				`hba goes by the lines of auth_hba_file, ldap by auth_ldap_options. pam is refused: it needs C libraries, which pgvalet is built without.`,
 		},
 		{
-			name: "auth_file", value: file(&s.AuthFile, ""),
+			name: "auth_file", value: file(&s.AuthFile, ""), null: true,
 			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required unless there is an auth_user, or auth_type is any, hba or ldap: with trust, too, only users that are known can log in. It holds before auth_query.`,
 		},
 		{
@@ -113,11 +119,11 @@ func (s *Settings) authentication() []setting {
 			doc: `File in the form of PostgreSQL's pg_hba.conf that says how each client logs in, with auth_type hba: lines local, host, hostssl and hostnossl; names, all, sameuser, replication and @FILE; all, or an address with bits or a mask; the methods trust, reject, password, md5, scram-sha-256, cert, peer and ldap; the option map=NAME, and for ldap those of auth_ldap_options. The first line that fits decides, and where none does nobody gets in. The console is the database "pgbouncer" there. A broken line is an error, because the lines below it would let in whom it was to keep out.`,
 		},
 		{
-			name: "auth_ident_file", value: file(&s.AuthIdentFile, ""),
+			name: "auth_ident_file", value: file(&s.AuthIdentFile, ""), null: true,
 			doc: `File in the form of PostgreSQL's pg_ident.conf: the maps that auth_hba_file names, for peer (names of system users) and cert (names in certificates). "all" as the user stands for every user.`,
 		},
 		{
-			name: "auth_user", value: text(&s.AuthUser, ""),
+			name: "auth_user", value: text(&s.AuthUser, ""), null: true,
 			doc: `Server user who runs auth_query for users that are not in auth_file; its own password is in auth_file, or the server asks for none. Empty: auth_query is not used.`,
 		},
 		{
@@ -125,11 +131,11 @@ func (s *Settings) authentication() []setting {
 			doc: `Query that returns the name and secret of the user $1: one row of two columns, or none for a user that does not exist. A secret that is NULL matches nothing. It is asked at each login, but only once at a time for a user: logins that come meanwhile share the next answer.`,
 		},
 		{
-			name: "auth_dbname", value: text(&s.AuthDBName, ""),
+			name: "auth_dbname", value: text(&s.AuthDBName, ""), null: true,
 			doc: `Database of [databases] that auth_query runs in. Empty: the one that the client asks for. Logins to the console need it if their users are not in auth_file.`,
 		},
 		{
-			name: "auth_ldap_options", value: secret(&s.AuthLDAPOptions),
+			name: "auth_ldap_options", value: secret(&s.AuthLDAPOptions), null: true,
 			doc: `Options of auth_type ldap, PostgreSQL's, as in a line of auth_hba_file: ldapserver, ldapport, ldapscheme and ldaptls, with ldapprefix and ldapsuffix, or with ldapbasedn, ldapbinddn, ldapbindpasswd and ldapsearchattribute or ldapsearchfilter; or ldapurl. Clients send their password in cleartext: use TLS. It serves for logins to servers, too.`,
 		},
 		{
@@ -180,23 +186,25 @@ func (s *Settings) clientTLS() []setting {
 		},
 		{
 			name: "client_tls_protocols", value: tlsProtocols(&s.ClientTLSProtocols),
-			doc: `TLS versions that clients may use: tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3, secure (the last two) or all.`,
+			doc: `TLS versions that clients may use: tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3, secure (the last two) or all; a ! before a name takes it away. The versions must be a range without a gap.`,
 		},
 		{
 			name: "client_tls_ciphers", value: text(&s.ClientTLSCiphers, "default"),
 			doc: `Cipher suites of TLS 1.2 and older that clients may use, as a list of OpenSSL's names. HIGH and PgBouncer's default, secure, fast, normal and all stand for those of Go. The order is Go's.`,
 		},
 		{
-			name: "client_tls13_ciphers", value: text(&s.ClientTLS13Ciphers, ""), pending: true,
+			name: "client_tls13_ciphers", value: text(&s.ClientTLS13Ciphers, ""), pending: true, null: true,
 			doc: `Cipher suites of TLS 1.3 that clients may use. Empty: all.`,
 		},
 		{
-			name: "client_tls_ecdhcurve", value: text(&s.ClientTLSECDHCurve, "auto"), pending: true,
-			doc: `Curve for the exchange of keys with clients.`,
+			name: "client_tls_ecdhcurve", value: text(&s.ClientTLSECDHCurve, "auto"),
+			noEffect: "the curves are those of Go, X25519 and the NIST ones",
+			doc:      `Curve for the exchange of keys with clients.`,
 		},
 		{
-			name: "client_tls_dheparams", value: text(&s.ClientTLSDHEParams, "auto"), pending: true,
-			doc: `Parameters for the exchange of keys with clients by finite-field Diffie-Hellman.`,
+			name: "client_tls_dheparams", value: text(&s.ClientTLSDHEParams, "auto"),
+			noEffect: "there is no exchange of keys by finite-field Diffie-Hellman",
+			doc:      `Parameters for the exchange of keys with clients by finite-field Diffie-Hellman.`,
 		},
 	}
 }

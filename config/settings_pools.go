@@ -44,7 +44,7 @@ func (s *Settings) pools() []setting {
 			doc: `Most clients of one user. 0: no limit.`,
 		},
 		{
-			name: "autodb_idle_timeout", value: seconds(&s.AutodbIdleTimeout, time.Hour), pending: true,
+			name: "autodb_idle_timeout", value: seconds(&s.AutodbIdleTimeout, time.Hour),
 			doc: `Time without clients and servers after which a database that the entry * stands for is forgotten. 0: never.`,
 		},
 		{
@@ -147,7 +147,7 @@ func (s *Settings) serverTLS() []setting {
 			doc: `Cipher suites of TLS 1.2 and older to use with servers, as in client_tls_ciphers.`,
 		},
 		{
-			name: "server_tls13_ciphers", value: text(&s.ServerTLS13Ciphers, ""), pending: true,
+			name: "server_tls13_ciphers", value: text(&s.ServerTLS13Ciphers, ""), pending: true, null: true,
 			doc: `Cipher suites of TLS 1.3 to use with servers. Empty: all.`,
 		},
 	}
@@ -164,12 +164,14 @@ func (s *Settings) dns() []setting {
 			doc: `How long a failure to find a host name is remembered.`,
 		},
 		{
-			name: "dns_zone_check_period", value: seconds(&s.DNSZoneCheckPeriod, 0), pending: true,
-			doc: `Period of looking whether a DNS zone has a new serial number. 0: never.`,
+			name: "dns_zone_check_period", value: seconds(&s.DNSZoneCheckPeriod, 0),
+			noEffect: "addresses are looked up again when dns_max_ttl is over",
+			doc:      `Period of looking whether a DNS zone has a new serial number. 0: never.`,
 		},
 		{
-			name: "resolv_conf", value: file(&s.ResolvConf, ""), restart: true, pending: true,
-			doc: `File to use in the place of /etc/resolv.conf.`,
+			name: "resolv_conf", value: file(&s.ResolvConf, ""), restart: true,
+			noEffect: "names are looked up as the system does it",
+			doc:      `File to use in the place of /etc/resolv.conf.`,
 		},
 	}
 }

@@ -16,7 +16,7 @@ func (s *Settings) timeouts() []setting {
 			doc: `Longest time a client waits for a server; the client is closed after it. 0: no limit.`,
 		},
 		{
-			name: "query_wait_notify", value: seconds(&s.QueryWaitNotify, 5*time.Second),
+			name: "query_wait_notify", value: whole(seconds(&s.QueryWaitNotify, 5*time.Second)),
 			doc: `Wait after which the client gets a notice that it is queued. 0: never.`,
 		},
 		{
@@ -61,8 +61,8 @@ func (s *Settings) process() []setting {
 			doc: `File for the process id; the start is refused while the process it names lives.`,
 		},
 		{
-			name: "verbose", value: number(&s.Verbose, 0, 0, 3),
-			doc: `1 logs debugging lines too, 2 and 3 more of them, as -v on the command line does.`,
+			name: "verbose", value: number(&s.Verbose, 0, 0, math.MaxInt32), null: true,
+			doc: `1 logs debugging lines too, 2 and more still more of them, as -v on the command line does.`,
 		},
 		{
 			name: "log_connections", value: boolean(&s.LogConnections, true),
@@ -81,7 +81,7 @@ func (s *Settings) process() []setting {
 			doc: `Log one line of figures every stats_period.`,
 		},
 		{
-			name: "stats_period", value: secondsFrom(&s.StatsPeriod, time.Minute, time.Second),
+			name: "stats_period", value: whole(secondsFrom(&s.StatsPeriod, time.Minute, time.Second)),
 			doc: `Period of the averages in SHOW STATS, and of log_stats.`,
 		},
 		{
@@ -93,20 +93,22 @@ func (s *Settings) process() []setting {
 			doc: `Largest protocol message in bytes; a client that announces a larger one is disconnected.`,
 		},
 		{
-			name: "user", value: text(&s.User, ""), restart: true,
+			name: "user", value: text(&s.User, ""), restart: true, null: true,
 			doc: `User of the system to become, by name, when started as root: once the configuration and the TLS files are read, before anything else is opened. Empty: stay who started it.`,
 		},
 		{
-			name: "conffile", value: file(&s.ConfFile, ""), pending: true,
+			name: "conffile", value: file(&s.ConfFile, ""), null: true,
 			doc: `The configuration file that the next RELOAD reads. Default: the one of the command line.`,
 		},
 		{
 			name: "job_name", value: text(&s.JobName, "pgbouncer"), restart: true,
-			doc: `Name of the service on Windows; nothing depends on it.`,
+			noEffect: "it names the service on Windows only",
+			doc:      `Name of the service on Windows; nothing depends on it.`,
 		},
 		{
-			name: "service_name", value: text(&s.JobName, "pgbouncer"), restart: true, alias: "job_name",
-			doc: `The same as job_name.`,
+			name: "service_name", value: text(&s.JobName, "pgbouncer"), restart: true, alias: "job_name", null: true,
+			noEffect: "it names the service on Windows only",
+			doc:      `The same as job_name.`,
 		},
 		{
 			name: "syslog", value: boolean(&s.Syslog, false),
@@ -130,11 +132,11 @@ func (s *Settings) network() []setting {
 			doc: `TCP keepalive on the connections of clients and servers.`,
 		},
 		{
-			name: "tcp_keepidle", value: seconds(&s.TCPKeepidle, 0),
+			name: "tcp_keepidle", value: whole(seconds(&s.TCPKeepidle, 0)),
 			doc: `Idle time before the first keepalive probe. 0: the system's.`,
 		},
 		{
-			name: "tcp_keepintvl", value: seconds(&s.TCPKeepintvl, 0),
+			name: "tcp_keepintvl", value: whole(seconds(&s.TCPKeepintvl, 0)),
 			doc: `Time between keepalive probes. 0: the system's.`,
 		},
 		{
@@ -155,11 +157,13 @@ func (s *Settings) network() []setting {
 		},
 		{
 			name: "pkt_buf", value: number(&s.PktBuf, 4096, 0, math.MaxInt32), restart: true,
-			doc: `Bytes of PgBouncer's buffers. pgvalet has none of a fixed size: no effect.`,
+			noEffect: "the buffers are sized by what is in flight",
+			doc:      `Bytes of PgBouncer's buffers.`,
 		},
 		{
 			name: "sbuf_loopcnt", value: number(&s.SbufLoopcnt, 5, 0, math.MaxInt32),
-			doc: `Turns that PgBouncer gives one connection before the next. pgvalet shares by bytes: no effect.`,
+			noEffect: "the event loops share their time by themselves",
+			doc:      `Turns that PgBouncer gives one connection before the next.`,
 		},
 	}
 }

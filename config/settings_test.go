@@ -157,7 +157,11 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range c.Rows() {
-		if r.Value != r.Default && r.Key != "auth_file" {
+		def := map[string]string{"auth_file": r.Value, "conffile": c.Path, "unix_socket_mode": "511", "service_name": "pgbouncer", "verbose": "0"}[r.Key]
+		if def == "" {
+			def = r.Default
+		}
+		if r.Value != def {
 			t.Errorf("%s is %q, the documented default is %q", r.Key, r.Value, r.Default)
 		}
 	}
@@ -208,6 +212,19 @@ func TestParseDuration(t *testing.T) {
 		err := seconds(&d, 0).set(tt.in)
 		if (err == nil) != tt.ok || d != tt.want {
 			t.Errorf("%#v: %v, %v", tt.in, d, err)
+		}
+	}
+}
+
+func TestTLSProtocols(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "secure", "default": "secure", "tlsv1": "tlsv1.0,tlsv1.1,tlsv1.2,tlsv1.3", "TLSv1.2": "tlsv1.2",
+		"tlsv1.2:tlsv1.3": "secure", "secure, !tlsv1.2": "tlsv1.3", "!tlsv1.0": "tlsv1.1,tlsv1.2,tlsv1.3", "all,!tlsv1.3 , !tlsv1.2": "tlsv1.0,tlsv1.1",
+		"tlsv1.1,tlsv1.3": "must be a range", "!all": "must name", "legacy": "must be a list",
+	} {
+		p, err := parseTLSProtocols(text)
+		if got := p.String(); err == nil && got != want || err != nil && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
 		}
 	}
 }

@@ -18,9 +18,15 @@ type value struct {
 	set   func(any) error // from what TOML decoded; the error says what was expected
 	get   func() string   // as SHOW CONFIG and the reference page write it
 	reset func()          // to the default
+	def   func() string   // what get returns for the default
 	copy  func(value)     // from the same field of another struct
 	field any             // a pointer to the field
 	path  *string         // the field, if it names a file: relative to the configuration file
+
+	// From the text in an .ini to what set takes. Nil: the text itself.
+	ini func(string) (any, error)
+	// As SHOW CONFIG writes it, where PgBouncer has another form than get.
+	show func() string
 }
 
 // unset is the value of a number or duration that an entry of [databases] or
@@ -39,6 +45,7 @@ func newValue[T any](p *T, def T, unit string, parse func(any) (T, error), forma
 		},
 		get:   func() string { return format(*p) },
 		reset: func() { *p = def },
+		def:   func() string { return format(def) },
 		copy:  func(from value) { *p = *from.field.(*T) },
 		field: p,
 	}
@@ -80,12 +87,14 @@ func number(p *int, def, low, high int) value {
 		}
 		return int(n), nil
 	}
-	return newValue(p, def, strings.TrimPrefix(expected, "an "), parse, func(n int) string {
+	v := newValue(p, def, strings.TrimPrefix(expected, "an "), parse, func(n int) string {
 		if n == unset {
 			return ""
 		}
 		return strconv.Itoa(n)
 	})
+	v.ini = iniInteger
+	return v
 }
 
 // maxDuration bounds durations far below the overflow of time.Duration.
@@ -108,12 +117,20 @@ func secondsFrom(p *time.Duration, def, low time.Duration) value {
 		}
 		return d, nil
 	}
-	return newValue(p, def, unit, parse, func(d time.Duration) string {
+	v := newValue(p, def, unit, parse, func(d time.Duration) string {
 		if d == unset {
 			return ""
 		}
 		return strconv.FormatFloat(d.Seconds(), 'f', -1, 64)
 	})
+	v.ini = iniSeconds
+	return v
+}
+
+// whole is a number of seconds that PgBouncer reads as an integer.
+func whole(v value) value {
+	v.ini = iniInteger
+	return v
 }
 
 // parseDuration returns what is too large as more than maxDuration, and what
@@ -145,12 +162,14 @@ func boolean(p *bool, def bool) value {
 		}
 		return false, wrong("true or false (or 1 or 0)", v)
 	}
-	return newValue(p, def, "boolean", parse, func(b bool) string {
+	v := newValue(p, def, "boolean", parse, func(b bool) string {
 		if b {
 			return "1"
 		}
 		return "0"
 	})
+	v.ini = iniBoolean
+	return v
 }
 
 // text refuses the NUL byte: no name, path or query can hold it.
@@ -269,7 +288,10 @@ func fileMode(p *fs.FileMode, def fs.FileMode) value {
 		}
 		return fs.FileMode(n), nil
 	}
-	return newValue(p, def, "octal permissions", parse, func(m fs.FileMode) string { return fmt.Sprintf("%04o", m) })
+	v := newValue(p, def, "octal permissions", parse, func(m fs.FileMode) string { return fmt.Sprintf("%04o", m) })
+	v.ini = iniInteger
+	v.show = func() string { return strconv.Itoa(int(*p)) }
+	return v
 }
 
 // tlsVersions are PgBouncer's names, oldest first.
@@ -292,16 +314,26 @@ func tlsProtocols(p *TLSProtocols) value {
 }
 
 func parseTLSProtocols(v any) (TLSProtocols, error) {
+	if s, ok := v.(string); ok {
+		v = strings.ReplaceAll(s, ":", ",")
+	}
 	words, err := parseList(v)
 	if err != nil {
 		return TLSProtocols{}, err
 	}
+	if len(words) == 0 {
+		return secureTLS, nil
+	}
 	var chosen [4]bool
 	for _, w := range words {
+		name, without := strings.CutPrefix(strings.ToLower(w), "!")
+		if without && !slices.Contains(chosen[:], true) {
+			chosen = [4]bool{true, true, true, true}
+		}
 		known := false
 		for i, t := range tlsVersions {
-			if strings.EqualFold(w, t.name) || strings.EqualFold(w, "all") || strings.EqualFold(w, "secure") && t.id >= secureTLS.Min {
-				chosen[i], known = true, true
+			if name == t.name || name == "all" || name == "tlsv1" || (name == "secure" || name == "default") && t.id >= secureTLS.Min {
+				chosen[i], known = !without, true
 			}
 		}
 		if !known {

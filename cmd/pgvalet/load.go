@@ -5,8 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -16,6 +17,11 @@ import (
 	"github.com/pgvalet/pgvalet/frontend"
 	"github.com/pgvalet/pgvalet/pool"
 )
+
+// warn says what is accepted and has no effect, or a surprising one.
+func (g *generation) warn(format string, args ...any) {
+	g.warnings = append(g.warnings, fmt.Sprintf(format, args...))
+}
 
 // generation is a configuration and what the files that it names hold: all that
 // a reload replaces. It is immutable.
@@ -28,7 +34,7 @@ type generation struct {
 	serverTLS *tls.Config
 	tlsSum    [32]byte // of what serverTLS is made of
 	scram     *auth.ScramServer
-	warnings  []string // what is wrong with the files, but no reason not to use them
+	warnings  []string // what is wrong or odd, but no reason not to start
 }
 
 // load reads everything, and complains about everything at once.
@@ -38,11 +44,12 @@ func load(path string) (*generation, error) {
 		return nil, err
 	}
 	g := &generation{config: c}
+	for _, w := range c.Warnings {
+		g.warn("%v", w)
+	}
 	var errs [5]error
-	if c.AuthFile != "" {
-		if g.userlist, errs[0] = auth.LoadUserlist(c.AuthFile); errs[0] != nil {
-			errs[0] = fmt.Errorf("auth_file: %w", errs[0])
-		}
+	if errs[0] = g.loadUserlist(); errs[0] != nil {
+		errs[0] = fmt.Errorf("auth_file: %w", errs[0])
 	}
 	if c.ClientTLSSSLMode != config.SSLDisable {
 		g.clientTLS, errs[1] = frontend.NewClientTLS(&c.Settings)
@@ -85,11 +92,11 @@ func (g *generation) loadHBA() error {
 	if g.hba, more, err = auth.LoadHBA(g.config.AuthHBAFile, ident); err != nil {
 		return fmt.Errorf("auth_hba_file: %w", err)
 	}
-	lenient := strings.EqualFold(filepath.Ext(g.config.Path), ".ini")
+	lenient := g.config.INI
 	var errs []error
 	for _, b := range append(bad, more...) {
 		if lenient && !b.Rejects {
-			g.warnings = append(g.warnings, b.Error()+"; the line is ignored")
+			g.warn("%s; the line is ignored", b.Error())
 		} else {
 			errs = append(errs, b)
 		}
@@ -104,6 +111,23 @@ func tlsError(err error) error {
 	}
 	text := strings.ReplaceAll(err.Error(), syscall.ENOENT.Error(), "No such file or directory")
 	return errors.New("TLS setup failed: " + text)
+}
+
+// loadUserlist reads auth_file. As PgBouncer does it, an .ini works without that
+// file too, and the names in [users] are users, without a password.
+func (g *generation) loadUserlist() (err error) {
+	c := g.config
+	if c.AuthFile != "" {
+		g.userlist, err = auth.LoadUserlist(c.AuthFile)
+		if c.INI && errors.Is(err, os.ErrNotExist) {
+			g.warn("auth_file: %v", err)
+			err = nil
+		}
+	}
+	if c.INI && err == nil && !c.HasAuthUser() { // who would know their passwords
+		g.userlist = g.userlist.With(slices.Collect(maps.Keys(c.Users)))
+	}
+	return err
 }
 
 // serverTLSSum is a fingerprint of the server_tls_* settings and files: while it

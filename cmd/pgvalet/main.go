@@ -20,8 +20,10 @@ var version = "dev"
 const usage = `pgvalet is a connection pooler for PostgreSQL, made to take PgBouncer's place.
 
 Usage:
-  pgvalet [options] CONFIG        run with a configuration file (.toml)
+  pgvalet [options] CONFIG        run with a configuration file: TOML if its
+                                  name ends in .toml, else PgBouncer's .ini
   pgvalet check CONFIG            say whether a configuration is valid (exit 0) or not (exit 1)
+  pgvalet convert [-o FILE] INI   write PgBouncer's configuration as TOML
 
 Options:
   -d, --daemon      run in the background; needs pidfile, and logfile or syslog
@@ -71,6 +73,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 func command(args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "check" {
 		return check(args[1:], stdout)
+	}
+	if len(args) > 0 && args[0] == "convert" {
+		return convert(args[1:], stdout, stderr)
 	}
 	var o options
 	var printVersion bool
@@ -126,6 +131,10 @@ func check(args []string, stdout io.Writer) error {
 	for _, w := range g.warnings {
 		fmt.Fprintln(stdout, "warning: "+w)
 	}
-	fmt.Fprintf(stdout, "configuration file %s is valid: %d databases, %d users in auth_file\n", args[0], len(g.config.Databases), g.userlist.Len())
+	databases := len(g.config.Databases)
+	if g.config.AutoDB != nil {
+		databases++
+	}
+	fmt.Fprintf(stdout, "configuration file %s is valid: %d databases, %d users\n", args[0], databases, g.userlist.Len())
 	return nil
 }

@@ -27,8 +27,9 @@ import (
 
 // process is pgvalet at work.
 type process struct {
+	path string // of the configuration, as it was given
+
 	// Static after start.
-	path      string
 	log       *zap.Logger
 	logFile   logFile
 	syslog    syslogSink
@@ -47,7 +48,7 @@ type process struct {
 
 	generation   atomic.Pointer[generation]
 	shuttingDown atomic.Bool
-	reloading    sync.Mutex     // held by a reload
+	reloading    sync.Mutex     // held by a reload; guards path
 	running      sync.WaitGroup // loops, listeners, and what goes on in the background
 }
 
@@ -260,7 +261,11 @@ func (p *process) reload() error {
 	defer p.reloading.Unlock()
 	notifyReloading()
 	defer notify(daemon.SdNotifyReady)
-	g, err := load(p.path)
+	path := p.path
+	if c := p.config(); c.ConfFile != c.Path {
+		path = c.ConfFile
+	}
+	g, err := load(path)
 	file := p.config().LogFile // which logrotate may have renamed, whatever the configuration is like
 	if err == nil {
 		file = g.config.LogFile
@@ -282,6 +287,7 @@ func (p *process) reload() error {
 	if g.config.ScramIterations == old.config.ScramIterations {
 		g.scram = old.scram // with the keys that it has derived
 	}
+	p.path = path
 	p.generation.Store(g)
 	p.warn(g)
 	p.precompute(g)
