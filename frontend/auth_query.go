@@ -24,7 +24,7 @@ type authQuery struct {
 // authQuery returns what to ask for the client's user, nil if there is nobody to
 // be asked.
 func (c *client) authQuery() (*authQuery, error) {
-	db := c.cfg.Databases[c.login.database]
+	db := c.cfg.Database(c.login.database)
 	if c.login.Console {
 		db = &config.Database{Name: consoleName}
 	}
@@ -38,7 +38,7 @@ func (c *client) authQuery() (*authQuery, error) {
 	if isConsole(name) {
 		return nil, fmt.Errorf(`%w: cannot use the reserved "%s" database as an auth_dbname`, errInternal, name)
 	}
-	at := c.cfg.Databases[name]
+	at := c.cfg.Database(name)
 	if at == nil {
 		return nil, fmt.Errorf("%w: authentication database %q is not configured", errInternal, name)
 	}

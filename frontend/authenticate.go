@@ -137,7 +137,7 @@ func (c *client) authAny() error {
 	if c.login.Console {
 		return nil
 	}
-	db := c.cfg.Databases[c.login.database]
+	db := c.cfg.Database(c.login.database)
 	switch {
 	case db == nil:
 		return errNoDatabase.with(c.login.database)

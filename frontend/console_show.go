@@ -79,15 +79,23 @@ func (c *Console) showVersion() [][]any {
 func (c *Console) showConfig() [][]any {
 	var rows [][]any
 	for _, r := range c.o.Config().Rows() {
-		rows = append(rows, []any{r.Key, r.Value, r.Default, yesNo(r.Changeable)})
+		row := []any{r.Key, r.Value, r.Default, yesNo(r.Changeable)}
+		if r.Null {
+			row[1] = nil
+		}
+		if r.DefaultNull {
+			row[2] = nil
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }
 
 func (c *Console) showState() [][]any {
-	paused := len(c.o.Config().Databases) > 0
-	for name := range c.o.Config().Databases {
-		paused = paused && c.o.Pools.Paused(name)
+	databases := c.o.Pools.Databases()
+	paused := len(databases) > 0
+	for _, d := range databases {
+		paused = paused && c.o.Pools.Paused(d.Name)
 	}
 	return [][]any{{"active", yesNo(!paused)}, {"paused", yesNo(paused)}, {"suspended", yesNo(false)}}
 }
@@ -131,7 +139,7 @@ func (c *Console) showDatabases() [][]any {
 	rows := [][]any{row(&config.Database{
 		Name: consoleName, Port: cfg.ListenPort, DBName: consoleName, User: consoleName, PoolMode: config.PoolModeStatement, ServerLifetime: cfg.ServerLifetime,
 	}, 2, 0)}
-	for _, d := range cfg.Databases {
+	for _, d := range c.o.Pools.Databases() {
 		paused := 0
 		if c.o.Pools.Paused(d.Name) {
 			paused = 1
@@ -176,7 +184,7 @@ func (c *Console) showLists() [][]any {
 		servers += p.Servers() + p.Login
 	}
 	return [][]any{
-		{"databases", len(c.o.Config().Databases) + 1},
+		{"databases", len(c.o.Pools.Databases()) + 1},
 		{"users", len(c.showUsers())},
 		{"peers", 0},
 		{"pools", len(pools)},
@@ -213,7 +221,7 @@ func (c *Console) showServers() [][]any {
 	cfg := c.o.Config()
 	for _, i := range c.o.Pools.Servers() {
 		port := 0
-		if db := cfg.Databases[i.Database]; db != nil {
+		if db := cfg.Database(i.Database); db != nil {
 			port = db.Port
 		}
 		addr, addrPort := addressOf(i.Addr, port)

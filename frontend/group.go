@@ -50,7 +50,7 @@ func (g *group) configure(c *config.Config) {
 		noPQExec:        c.DisablePQExec,
 		tracking:        c.MaxPreparedStatements > 0,
 	}
-	if db := c.Databases[g.database]; db != nil {
+	if db := c.Database(g.database); db != nil {
 		g.limits.queryWait = c.QueryWaitTimeoutFor(db, g.user)
 	}
 }

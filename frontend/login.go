@@ -241,7 +241,7 @@ func (c *client) authorize() error {
 		}
 		return nil
 	}
-	if l.Database = c.cfg.Databases[l.database]; l.Database == nil {
+	if l.Database = c.cfg.Database(l.database); l.Database == nil {
 		return errNoDatabase.with(l.database)
 	}
 	return nil

@@ -24,9 +24,11 @@ func (p *Pool) closeStale() {
 	p.closeIdle(func(l *Lease, _ *puddle.Resource[*Lease]) string { return p.mustClose(l, now) })
 }
 
-// exists reports whether database is configured; "" stands for all.
+// exists reports whether there is the database; "" stands for all.
 func (ps *Pools) exists(database string) bool {
-	return database == "" || ps.config().Databases[database] != nil
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return database == "" || ps.known(database)
 }
 
 // setPaused changes the state of one database, or of all; it reports whether
@@ -34,7 +36,7 @@ func (ps *Pools) exists(database string) bool {
 func (ps *Pools) setPaused(database string, paused bool) bool {
 	ps.mu.Lock()
 	news := false
-	for name := range ps.config().Databases {
+	for _, name := range ps.names() {
 		if (database == "" || name == database) && ps.paused[name] != paused {
 			news = true
 			if paused {

@@ -20,6 +20,7 @@ func (ps *Pools) janitor() {
 			return
 		case now := <-tick.C:
 			ps.prepare()
+			ps.forgetAuto(now)
 			for _, p := range ps.all("") {
 				p.tidy(now)
 			}

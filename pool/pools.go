@@ -53,7 +53,8 @@ type Pools struct {
 
 	mu     sync.Mutex // guards the fields below
 	pools  map[key]*Pool
-	paused map[string]bool // databases
+	paused map[string]bool      // databases
+	auto   map[string]time.Time // databases that only the entry "*" stands for, and when each was last in use
 
 	changeMu sync.Mutex    // guards change; taken last
 	change   chan struct{} // closed, and made anew, when a server is gone
@@ -72,6 +73,7 @@ func New(o Options) *Pools {
 		statements: backend.NewStatements(),
 		pools:      make(map[key]*Pool),
 		paused:     make(map[string]bool),
+		auto:       make(map[string]time.Time),
 		change:     make(chan struct{}),
 		governor:   governor{gates: make(map[endpoint]*gate)},
 	}
@@ -146,10 +148,12 @@ func (ps *Pools) untilGone(ctx context.Context, pools []*Pool, still func() bool
 func (ps *Pools) Get(database, user string) (*Pool, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	db := ps.config().Databases[database]
+	c := ps.config()
+	db := c.Database(database)
 	if db == nil {
 		return nil, ErrDatabaseRemoved
 	}
+	ps.register(db, c)
 	if db.User != "" {
 		user = db.User
 	}
@@ -161,10 +165,12 @@ func (ps *Pools) Get(database, user string) (*Pool, error) {
 func (ps *Pools) ForQueries(database, user string) (*Pool, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	db := ps.config().Databases[database]
+	c := ps.config()
+	db := c.Database(database)
 	if db == nil {
 		return nil, ErrDatabaseRemoved
 	}
+	ps.register(db, c)
 	p := ps.get(db, user)
 	p.mu.Lock()
 	p.forQueries = true
@@ -283,14 +289,14 @@ func (ps *Pools) Reload(s Settings) {
 	ps.mu.Lock()
 	ps.settings.Store(&s)
 	for name := range ps.paused {
-		if s.Config.Databases[name] == nil {
+		if s.Config.Database(name) == nil {
 			delete(ps.paused, name)
 		}
 	}
 	ps.mu.Unlock()
 	var dropped []*Pool
 	for _, p := range ps.all("") {
-		db := s.Config.Databases[p.Database]
+		db := s.Config.Database(p.Database)
 		p.mu.Lock()
 		switch {
 		case db == nil || db.User != "" && db.User != p.User && !p.forQueries:

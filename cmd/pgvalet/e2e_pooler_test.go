@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -61,6 +62,7 @@ type pooler struct {
 	t     testing.TB
 	dir   string // of its files, and of its unix socket
 	conf  conf
+	file  string            // its configuration, if that is not to be made of conf
 	users map[string]string // auth_file
 	env   []string          // beside PATH
 	args  []string          // before the configuration file
@@ -136,7 +138,9 @@ func (p *pooler) writeConf() {
 		fmt.Fprintf(&users, "%q %q\n", name, p.users[name])
 	}
 	p.write("userlist.txt", users.String())
-	p.write("pgvalet.toml", p.conf.String())
+	if p.file == "" {
+		p.write("pgvalet.toml", p.conf.String())
+	}
 }
 
 // start starts pgvalet and returns when clients can come. It ends with the
@@ -144,7 +148,7 @@ func (p *pooler) writeConf() {
 func (p *pooler) start() *pooler {
 	p.t.Helper()
 	p.writeConf()
-	p.cmd = exec.Command("pgvalet", append(p.args, p.path("pgvalet.toml"))...)
+	p.cmd = exec.Command("pgvalet", append(p.args, p.path(cmp.Or(p.file, "pgvalet.toml")))...)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true", "GORACE=atexit_sleep_ms=0"}, p.env...)
 	p.cmd.Stderr = &p.log
 	if err := p.cmd.Start(); err != nil {
