@@ -21,7 +21,7 @@ var hbaKinds = map[string]hbaKind{"local": hbaLocal, "host": hbaHost, "hostssl":
 
 var hbaMethods = map[string]Method{
 	"reject": MethodReject, "trust": MethodTrust, "password": MethodPassword, "md5": MethodMD5,
-	"scram-sha-256": MethodScram, "cert": MethodCert, "peer": MethodPeer, "ldap": MethodLDAP,
+	"scram-sha-256": MethodScram, "cert": MethodCert, "peer": MethodPeer, "ldap": MethodLDAP, "iam": MethodIAM,
 }
 
 func (p *hbaParser) rule() (r *HBARule, problem string) {

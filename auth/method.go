@@ -14,10 +14,11 @@ const (
 	MethodCert
 	MethodPeer
 	MethodLDAP // in cleartext, and an LDAP server decides
+	MethodIAM  // an RDS IAM token
 	MethodAny
 )
 
 // String returns the method's name.
 func (m Method) String() string {
-	return [...]string{"reject", "trust", "password", "md5", "scram-sha-256", "cert", "peer", "ldap", "any"}[m]
+	return [...]string{"reject", "trust", "password", "md5", "scram-sha-256", "cert", "peer", "ldap", "iam", "any"}[m]
 }

@@ -51,6 +51,24 @@ func (t *Target) connectIAM(ctx context.Context) (*Login, error) {
 	return l, err
 }
 
+// ConnectWith logs in to t once, with a token that was made elsewhere and is
+// handed on as it is. Errors are those of Connect.
+func ConnectWith(ctx context.Context, t *Target, token auth.Token) (*Login, error) {
+	if err := t.mayCarryToken(); err != nil {
+		return nil, err
+	}
+	with := *t
+	with.IAM = &IAM{} // never asked: whoever must have a token for this login is given it
+	l, err := with.connect(ctx, token)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("connect to %s: %w", t.place(), context.Cause(ctx))
+	}
+	return l, err
+}
+
+// TokenRefused reports whether err is the server's refusal of an IAM token.
+func TokenRefused(err error) bool { return tokenRefused(err) }
+
 // connectToken is one attempt to log in. The token is there before the
 // connection is opened: slow credentials must not hold a place at the server.
 func (t *Target) connectToken(ctx context.Context) (auth.Token, *Login, error) {

@@ -72,14 +72,20 @@ func completeIAM(d *Database) {
 
 func iamName(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
-// firstIAM returns the first database that uses IAM, or nil.
+// firstIAM returns the first database whose server gets IAM tokens, or nil.
 func (c *Config) firstIAM() *Database {
 	for _, d := range c.entries() {
-		if d.ServerAuth == ServerAuthIAM {
+		if c.getsTokens(d) {
 			return d
 		}
 	}
 	return nil
+}
+
+// getsTokens reports whether IAM tokens are sent to the server of d: ours, or the
+// clients'.
+func (c *Config) getsTokens(d *Database) bool {
+	return d.ServerAuth == ServerAuthIAM || d.ServerAuth == ServerAuthClientToken || c.AuthType == AuthIAM
 }
 
 // global is the full name of a key of [pgvalet].
@@ -105,9 +111,9 @@ func (f *source) check(c *Config) {
 	}
 	for _, d := range c.entries() {
 		f.checkDatabase(c, d)
-		if d.ServerAuth == ServerAuthIAM {
-			f.checkIAM(d)
-		} else {
+		if c.getsTokens(d) {
+			f.checkIAM(c, d)
+		} else if c.AuthType != AuthHBA { // whose file may have the method iam
 			f.checkNoIAM(d)
 		}
 	}
@@ -159,7 +165,7 @@ func (f *source) checkAuthentication(c *Config) {
 		f.require(global("auth_hba_file"), c.AuthHBAFile, "auth_type is hba")
 	case AuthLDAP:
 		f.require(global("auth_ldap_options"), c.AuthLDAPOptions.Reveal(), "auth_type is ldap")
-	case AuthAny:
+	case AuthAny, AuthIAM:
 	case AuthPAM:
 		f.refuse(global("auth_type"), "pam needs C libraries, which pgvalet is built without; ldap and auth_query do not")
 	default:
@@ -180,12 +186,12 @@ func (f *source) checkServerTLS(c *Config) {
 	mode := c.ServerTLSSSLMode
 	d := c.firstIAM()
 	if d != nil && mode < SSLVerifyCA && !f.refused[global("server_tls_sslmode").String()] {
-		f.refuse(global("server_tls_sslmode"), "is %s, but server_auth = iam (databases.%s) needs server_tls_sslmode verify-full (or verify-ca)",
+		f.refuse(global("server_tls_sslmode"), "is %s, but IAM (databases.%s) needs server_tls_sslmode verify-full (or verify-ca)",
 			mode, toml.Key{d.Name})
 	}
 	if d != nil && mode == SSLVerifyCA && c.ServerTLSCAFile == SystemCAs {
 		// Anybody can have a certificate from those.
-		f.refuse(global("server_tls_sslmode"), "is verify-ca, but server_auth = iam (databases.%s) with the system's authorities needs verify-full", toml.Key{d.Name})
+		f.refuse(global("server_tls_sslmode"), "is verify-ca, but IAM (databases.%s) with the system's authorities needs verify-full", toml.Key{d.Name})
 	}
 	if mode >= SSLVerifyCA {
 		hint := ""
@@ -258,13 +264,22 @@ func (f *source) checkHost(key toml.Key, host string) {
 	}
 }
 
-func (f *source) checkIAM(d *Database) {
+func (f *source) checkIAM(c *Config, d *Database) {
 	key := func(name string) toml.Key { return toml.Key{"databases", d.Name, name} }
-	if d.Password != "" {
-		f.refuse(key("password"), "contradicts server_auth = iam, which makes its own")
+	because := "server_auth = " + d.ServerAuth.String()
+	if d.ServerAuth == ServerAuthPassword {
+		because = "auth_type = iam"
+	} else if d.Password != "" {
+		f.refuse(key("password"), "contradicts %s, which does without", because)
+	}
+	if d.ServerAuth == ServerAuthClientToken && c.AuthType != AuthIAM && c.AuthType != AuthHBA {
+		f.refuse(key("server_auth"), "is client_token, which needs clients with tokens: auth_type iam, or hba with the method iam")
+	}
+	if d.ServerAuth == ServerAuthClientToken && d.User != "" {
+		f.refuse(key("user"), "contradicts server_auth = client_token, where the server's user is the client's")
 	}
 	if _, local := d.UnixSocket(); local {
-		f.refuse(key("host"), "server_auth = iam needs a host name, not a unix socket")
+		f.refuse(key("host"), "%s needs a host name, not a unix socket", because)
 		return
 	}
 	if d.IAMPort == 443 {
@@ -298,7 +313,7 @@ func (f *source) checkNoIAM(d *Database) {
 	}
 	for _, name := range []string{"iam_region", "iam_host", "iam_port", "iam_profile", "iam_role_arn", "iam_external_id", "iam_session_name", "iam_login_rate"} {
 		if key := (toml.Key{"databases", d.Name, name}); f.has(key) {
-			f.refuse(key, "has no effect without server_auth = iam")
+			f.refuse(key, "has no effect without server_auth = iam, or auth_type = iam")
 		}
 	}
 }

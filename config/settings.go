@@ -104,19 +104,19 @@ func (s *Settings) authentication() []setting {
 	return []setting{
 		{
 			name: "auth_type", value: authType(&s.AuthType, AuthScram), pgbouncer: "md5",
-			pendingValues: []string{"iam"},
 			doc: `How clients prove who they are. With md5, a user whose stored secret is SCRAM logs in with SCRAM. ` +
 				`trust believes users that are known, any believes everybody and takes the database's user instead. ` +
 				`cert wants a client certificate (client_tls_sslmode verify-full) whose common name or one of whose DNS names is the user. ` +
+				`iam takes the client's own RDS IAM token as the password and has the server judge it (docs/client-iam.md). ` +
 				`hba goes by the lines of auth_hba_file, ldap by auth_ldap_options. pam is refused: it needs C libraries, which pgvalet is built without.`,
 		},
 		{
 			name: "auth_file", value: file(&s.AuthFile, ""), null: true,
-			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required unless there is an auth_user, or auth_type is any, hba or ldap: with trust, too, only users that are known can log in. It holds before auth_query.`,
+			doc: `File with users and their passwords or secrets, one "user" "password" per line. Required unless there is an auth_user, or auth_type is any, hba, iam or ldap: with trust, too, only users that are known can log in. It holds before auth_query.`,
 		},
 		{
 			name: "auth_hba_file", value: file(&s.AuthHBAFile, ""),
-			doc: `File in the form of PostgreSQL's pg_hba.conf that says how each client logs in, with auth_type hba: lines local, host, hostssl and hostnossl; names, all, sameuser, replication and @FILE; all, or an address with bits or a mask; the methods trust, reject, password, md5, scram-sha-256, cert, peer and ldap; the option map=NAME, and for ldap those of auth_ldap_options. The first line that fits decides, and where none does nobody gets in. The console is the database "pgbouncer" there. A broken line is an error, because the lines below it would let in whom it was to keep out.`,
+			doc: `File in the form of PostgreSQL's pg_hba.conf that says how each client logs in, with auth_type hba: lines local, host, hostssl and hostnossl; names, all, sameuser, replication and @FILE; all, or an address with bits or a mask; the methods trust, reject, password, md5, scram-sha-256, cert, peer, iam and ldap; the option map=NAME, and for ldap those of auth_ldap_options. The first line that fits decides, and where none does nobody gets in. The console is the database "pgbouncer" there. A broken line is an error, because the lines below it would let in whom it was to keep out.`,
 		},
 		{
 			name: "auth_ident_file", value: file(&s.AuthIdentFile, ""), null: true,

@@ -37,7 +37,8 @@ type AcceptorOptions struct {
 	HBA func() *auth.HBA
 	// LDAP returns the options of auth_type ldap.
 	LDAP func() *auth.LDAP
-	// Pools are where auth_query is run; it may be nil if there is none.
+	// Pools are where auth_query is run and IAM tokens are proved; it may be nil
+	// if there is neither.
 	Pools *pool.Pools
 	// TLS returns what NewClientTLS made, nil for no encryption.
 	TLS func() *tls.Config
@@ -70,6 +71,7 @@ type Acceptor struct {
 	admission *admission
 	queries   authQueries
 	ldapSlots chan struct{}
+	proofs    proofs
 	ctx       context.Context // done when Close begins
 	cancel    context.CancelFunc
 	freePlace func() // undoes takePlace; one for all clients, because each keeps it
@@ -90,6 +92,7 @@ func NewAcceptor(o AcceptorOptions) *Acceptor {
 	a := &Acceptor{o: o, admission: newAdmission(o.Slots), ldapSlots: make(chan struct{}, maxLDAP), listeners: make(map[net.Listener]struct{})}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.queries = authQueries{pools: o.Pools, ctx: a.ctx, wg: &a.wg, running: make(map[authQuery]*asking)}
+	a.proofs.init(o.Pools, a.ctx, &a.wg)
 	a.freePlace = func() { a.clients.Add(-1) }
 	return a
 }

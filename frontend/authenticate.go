@@ -47,6 +47,8 @@ func (c *client) authenticate(ctx context.Context) error {
 		return c.authAny()
 	case auth.MethodLDAP:
 		return c.authLDAP(ctx, rule.LDAP)
+	case auth.MethodIAM:
+		return c.authIAM(ctx)
 	}
 	a, err := c.account(ctx)
 	if err != nil {
@@ -90,6 +92,11 @@ func (c *client) rule() (*auth.HBARule, error) {
 		return &auth.HBARule{Method: auth.MethodCert}, nil
 	case config.AuthLDAP:
 		return &auth.HBARule{Method: auth.MethodLDAP, LDAP: c.acceptor.o.LDAP()}, nil
+	case config.AuthIAM:
+		if c.login.Console { // which no server stands behind
+			return &auth.HBARule{Method: auth.MethodScram}, nil
+		}
+		return &auth.HBARule{Method: auth.MethodIAM}, nil
 	default:
 		return &auth.HBARule{Method: auth.MethodScram}, nil
 	}

@@ -28,7 +28,7 @@ func (p *Pool) Learn(c Credentials) {
 		return
 	}
 	target := *p.target
-	p.target = newTarget(p.set.settings.Load(), p.db, p.User, p.set.tokens, p.log)
+	p.target = p.set.newTarget(p.set.settings.Load(), p.db, p.User)
 	p.useLearned()
 	if !p.target.Password.Equal(target.Password) || !p.target.Keys.Equal(target.Keys) {
 		p.failed, p.failures = nil, 0 // what failed was another password

@@ -51,6 +51,8 @@ type Pools struct {
 	turn     atomic.Uint32
 	governor governor
 
+	presented presentedTokens
+
 	mu     sync.Mutex // guards the fields below
 	pools  map[key]*Pool
 	paused map[string]bool      // databases
@@ -76,6 +78,7 @@ func New(o Options) *Pools {
 		auto:       make(map[string]time.Time),
 		change:     make(chan struct{}),
 		governor:   governor{gates: make(map[endpoint]*gate)},
+		presented:  presentedTokens{byKey: make(map[key]auth.Token)},
 	}
 	ps.governor.configure(o.Settings.Config)
 	ps.ctx, ps.stop = context.WithCancel(context.Background())
@@ -210,7 +213,7 @@ func (p *Pool) configure(s *Settings, db *config.Database) {
 		p.failed, p.failures = nil, 0
 	}
 	p.db, p.tlsSum = db, s.TLSSum
-	p.target = newTarget(s, db, p.User, p.set.tokens, p.log)
+	p.target = p.set.newTarget(s, db, p.User)
 	p.useLearned()
 	p.mode = c.PoolModeFor(db, p.User)
 	p.minSize = c.MinPoolSizeFor(db)
@@ -219,7 +222,7 @@ func (p *Pool) configure(s *Settings, db *config.Database) {
 }
 
 // newTarget is where and how the servers of a pool are logged in to.
-func newTarget(s *Settings, db *config.Database, user string, tokens *auth.TokenSource, log *zap.Logger) *backend.Target {
+func (ps *Pools) newTarget(s *Settings, db *config.Database, user string) *backend.Target {
 	c := s.Config
 	t := &backend.Target{
 		Host:           db.Host,
@@ -233,7 +236,7 @@ func newTarget(s *Settings, db *config.Database, user string, tokens *auth.Token
 		ConnectTimeout: c.ServerConnectTimeout,
 		TCP:            backend.NewTCPOptions(&c.Settings),
 		Warn: func(msg string, err error) {
-			log.Warn(msg, zap.String("database", db.Name), zap.String("user", user), zap.Error(err))
+			ps.log.Warn(msg, zap.String("database", db.Name), zap.String("user", user), zap.Error(err))
 		},
 	}
 	for _, p := range [...]backend.Parameter{
@@ -246,11 +249,15 @@ func newTarget(s *Settings, db *config.Database, user string, tokens *auth.Token
 			t.Params = append(t.Params, p)
 		}
 	}
-	if db.ServerAuth == config.ServerAuthIAM {
+	switch db.ServerAuth {
+	case config.ServerAuthClientToken:
+		t.IAM = ps.presented.source(key{db.Name, user})
+		return t
+	case config.ServerAuthIAM:
 		k := auth.TokenKey{Host: db.IAMHost, Port: db.IAMPort, Region: db.IAMRegion, User: user}
 		t.IAM = &backend.IAM{
-			Token:      func(ctx context.Context) (auth.Token, error) { return tokens.Token(ctx, k) },
-			Invalidate: func(tok auth.Token) { tokens.Invalidate(k, tok) },
+			Token:      func(ctx context.Context) (auth.Token, error) { return ps.tokens.Token(ctx, k) },
+			Invalidate: func(tok auth.Token) { ps.tokens.Invalidate(k, tok) },
 		}
 		return t
 	}

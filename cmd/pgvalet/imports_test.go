@@ -47,7 +47,7 @@ var fences = []struct {
 	reason string
 }{
 	{"github.com/jackc/puddle/v2", []string{"pool"}, nil, "one place decides who gets a server"},
-	{"github.com/aws/", []string{"auth"}, []string{"backend/backendtest"}, "AWS is a way to get a password, and nothing else knows it"},
+	{"github.com/aws/", []string{"auth"}, []string{"backend/backendtest", "cmd/pgvalet"}, "AWS is a way to get a password, and nothing else knows it"},
 	{"github.com/xdg-go/scram", []string{"auth"}, nil, "secrets are handled in one place"},
 	{"github.com/go-ldap/ldap/v3", []string{"auth"}, nil, "secrets are handled in one place"},
 	{"github.com/BurntSushi/toml", []string{"config"}, nil, "what leaves config is typed and validated"},

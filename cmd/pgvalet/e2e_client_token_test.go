@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	rdsauth "github.com/aws/aws-sdk-go-v2/feature/rds/auth"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgvalet/pgvalet/backend/backendtest"
+)
+
+// clientToken is what a client of the stand-in signs with the SDK.
+func clientToken(t testing.TB, endpoint, user string, key backendtest.AccessKey) string {
+	t.Helper()
+	provider := credentials.NewStaticCredentialsProvider(key.ID, key.Secret, key.SessionToken)
+	return must(rdsauth.BuildAuthToken(context.Background(), endpoint, "us-east-1", user, provider))(t)
+}
+
+// withClientTokens returns a pgvalet, not started, whose clients log in with
+// their own tokens, and which has no AWS credentials itself.
+func withClientTokens(t testing.TB) (*pooler, *database, *backendtest.RDS) {
+	t.Helper()
+	p, d, rds := overIAM(t)
+	p.env = append(p.env, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=", "AWS_EC2_METADATA_DISABLED=true")
+	p.conf.set("auth_type", "iam")
+	delete(p.conf.pgvalet, "auth_file")
+	shop := p.conf.databases["shop"]
+	shop["server_auth"] = "client_token"
+	delete(shop, "user")
+	_, port, err := net.SplitHostPort(rds.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop["iam_port"] = must(strconv.Atoi(port))(t)
+	return p, d, rds
+}
+
+// TestClientToken: a client's token is proved by RDS once, admits whoever has
+// it, and opens the pool's servers.
+func TestClientToken(t *testing.T) {
+	p, d, rds := withClientTokens(t)
+	p.start()
+	token := clientToken(t, rds.Endpoint(), d.name, accessKey)
+	p.users[d.name] = token
+	options := []string{"user", d.name, "channel_binding", "prefer"}
+	for range 5 {
+		if got := one(t, p.connect(t, options...), "SELECT current_user"); got != d.name {
+			t.Errorf("the user is %s, want %s", got, d.name)
+		}
+	}
+	if s := rds.Stats(); s.Logins != 2 || s.DistinctTokens != 1 {
+		t.Errorf("5 clients with one token: %d logins with %d tokens, want one to prove it and one server", s.Logins, s.DistinctTokens)
+	}
+	// A new token is proved anew; it is the newest now.
+	next := accessKey
+	next.ID, next.Secret = "ASIAEXAMPLE000000002", "another/secret/of/an/access/key/0000000"
+	rds.AddKey(next)
+	p.users[d.name] = clientToken(t, rds.Endpoint(), d.name, next)
+	one(t, p.connect(t, options...), "SELECT 1")
+	if s := rds.Stats(); s.Logins != 3 || s.DistinctTokens != 2 {
+		t.Errorf("with a second token: %d logins with %d tokens", s.Logins, s.DistinctTokens)
+	}
+	p.stop()
+	for _, secret := range []string{token, token[strings.Index(token, "X-Amz-Signature="):], accessKey.SessionToken} {
+		if strings.Contains(p.log.String(), secret) {
+			t.Error("a token is in the log")
+		}
+	}
+}
+
+// TestClientTokenWrong: what a token says of itself is checked before RDS is
+// bothered, and RDS not more than a few times for one who has no right one.
+func TestClientTokenWrong(t *testing.T) {
+	p, d, rds := withClientTokens(t)
+	p.conf.set("client_tls_sslmode", "prefer")
+	p.start()
+	host, port, err := net.SplitHostPort(rds.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := []string{"user", d.name, "channel_binding", "prefer"}
+	refused := func(password, want string, more ...string) {
+		t.Helper()
+		p.users[d.name] = password
+		_, err := p.dial(testContext(t), append(options, more...)...)
+		var said *pgconn.PgError
+		if want = "IAM authentication failed: " + want; !errors.As(err, &said) || said.Code != "28000" || !strings.HasPrefix(said.Message, want) {
+			t.Errorf("got %v, want 28000 %s", err, want)
+		}
+	}
+	right := clientToken(t, rds.Endpoint(), d.name, accessKey)
+	refused("correct horse", "it is not an IAM token but something else, a password maybe")
+	alias := clientToken(t, "alias.example:"+port, d.name, accessKey)
+	refused(alias, "it is for alias.example:"+port+", which is not the database's endpoint")
+	p.logged("wanted is one for " + d.name + "@" + host)
+	refused(alias, "it is for alias.example:"+port+", which is not the database's endpoint", "database", "nowhere")
+	refused(clientToken(t, rds.Endpoint(), "postgres", accessKey), fmt.Sprintf(`it is for the user "postgres", not for %q; upper and lower case differ`, d.name))
+	refused(right, "a token is taken over TLS only", "sslmode", "disable")
+	if s := rds.Stats(); s.Accepted != 0 {
+		t.Errorf("%d connections to RDS for tokens that cannot be right", s.Accepted)
+	}
+
+	forged := accessKey
+	for i := range 8 {
+		forged.Secret = fmt.Sprintf("guess number %d", i)
+		want := "the server has refused the token"
+		if i >= 5 {
+			want = "the server has refused too many tokens for this user from this address"
+		}
+		refused(clientToken(t, rds.Endpoint(), d.name, forged), want)
+	}
+	if s := rds.Stats(); s.Accepted != 5 {
+		t.Errorf("8 forged tokens made %d connections to RDS, want 5", s.Accepted)
+	}
+}

@@ -1,0 +1,80 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/config"
+)
+
+// presentedTokens are the IAM tokens that clients have logged in with: the
+// newest for each pool that opens its servers with them (server_auth =
+// client_token).
+type presentedTokens struct {
+	mu    sync.Mutex // guards byKey
+	byKey map[key]auth.Token
+}
+
+// ErrNoPresentedToken is why a pool with server_auth = client_token cannot log
+// in to its server.
+var ErrNoPresentedToken = errors.New("no client of this database and user has presented an IAM token that is still valid")
+
+// Prove has the server of a database judge the IAM token of a client: it alone
+// can. It logs in as user with the token, once, and leaves again. The error is
+// that of backend.Connect; see backend.TokenRefused.
+func (ps *Pools) Prove(ctx context.Context, database, user string, token auth.Token) error {
+	s := ps.settings.Load()
+	db := s.Config.Database(database)
+	if db == nil {
+		return ErrDatabaseRemoved
+	}
+	t := ps.newTarget(s, db, user)
+	t.ConnectQuery = ""
+	t.Admit = func(ctx context.Context) (func(), error) {
+		return ps.governor.enter(ctx, endpointOf(t.Host, t.Port), time.Now(), true)
+	}
+	login, err := backend.ConnectWith(ctx, t, token)
+	if err != nil {
+		return err
+	}
+	_ = login.Close() // it has said what we wanted to know
+	if db.ServerAuth == config.ServerAuthClientToken {
+		ps.presented.add(key{db.Name, user}, token)
+	}
+	return nil
+}
+
+func (p *presentedTokens) add(k key, t auth.Token) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t.Expires().After(p.byKey[k].Expires()) {
+		p.byKey[k] = t
+	}
+}
+
+// source is where a pool's target takes its tokens from.
+func (p *presentedTokens) source(k key) *backend.IAM {
+	return &backend.IAM{
+		Token: func(context.Context) (auth.Token, error) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			t := p.byKey[k]
+			if !t.Usable(time.Now()) {
+				delete(p.byKey, k)
+				return auth.Token{}, ErrNoPresentedToken
+			}
+			return t, nil
+		},
+		Invalidate: func(t auth.Token) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.byKey[k] == t {
+				delete(p.byKey, k)
+			}
+		},
+	}
+}
