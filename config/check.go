@@ -31,6 +31,7 @@ func (f *source) complete(c *Config) {
 		}
 		completeIAM(d)
 	}
+	c.completePassages()
 	if c.ConfFile == "" {
 		c.ConfFile = c.Path
 	}
@@ -85,6 +86,9 @@ func (c *Config) firstIAM() *Database {
 // getsTokens reports whether IAM tokens are sent to the server of d: ours, or the
 // clients'.
 func (c *Config) getsTokens(d *Database) bool {
+	if d.PoolMode == PoolModePassthrough {
+		return false
+	}
 	return d.ServerAuth == ServerAuthIAM || d.ServerAuth == ServerAuthClientToken || c.AuthType == AuthIAM
 }
 
@@ -111,6 +115,7 @@ func (f *source) check(c *Config) {
 	}
 	for _, d := range c.entries() {
 		f.checkDatabase(c, d)
+		f.checkPassage(c, d)
 		if c.getsTokens(d) {
 			f.checkIAM(c, d)
 		} else if c.AuthType != AuthHBA { // whose file may have the method iam

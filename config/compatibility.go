@@ -64,15 +64,17 @@ var compared = map[string]string{
 	"server_login_parallel": "pgvalet's own: PgBouncer logs in one at a time",
 	"iam_login_rate":        "pgvalet's own: keeps below the limit of RDS",
 
-	"server_auth":      "pgvalet's own: logins with tokens",
-	"iam_region":       "pgvalet's own: logins with tokens",
-	"iam_host":         "pgvalet's own: logins with tokens",
-	"iam_port":         "pgvalet's own: logins with tokens",
-	"iam_profile":      "pgvalet's own: logins with tokens",
-	"iam_role_arn":     "pgvalet's own: logins with tokens",
-	"iam_external_id":  "pgvalet's own: logins with tokens",
-	"iam_session_name": "pgvalet's own: logins with tokens",
-	"server_tls_name":  "pgvalet's own: the certificate's name, where host is an alias or a tunnel",
+	"server_auth":       "pgvalet's own: logins with tokens",
+	"iam_region":        "pgvalet's own: logins with tokens",
+	"iam_host":          "pgvalet's own: logins with tokens",
+	"iam_port":          "pgvalet's own: logins with tokens",
+	"iam_profile":       "pgvalet's own: logins with tokens",
+	"passthrough_port":  "pgvalet's own: clients that are connected to the server itself",
+	"passthrough_names": "pgvalet's own: clients that are connected to the server itself",
+	"iam_role_arn":      "pgvalet's own: logins with tokens",
+	"iam_external_id":   "pgvalet's own: logins with tokens",
+	"iam_session_name":  "pgvalet's own: logins with tokens",
+	"server_tls_name":   "pgvalet's own: the certificate's name, where host is an alias or a tunnel",
 }
 
 // The parts of docs/compatibility.md that are made from the tables stand between

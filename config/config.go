@@ -29,6 +29,8 @@ type Config struct {
 
 	// What the file says that has no effect, or a surprising one.
 	Warnings []*Error
+
+	passages map[string]*Database // by the names that lead to them
 }
 
 // Settings are the process-wide settings; each field is the setting of the
@@ -178,6 +180,9 @@ type Database struct {
 	AuthUser   string
 	AuthQuery  string
 	AuthDBName string
+
+	PassthroughPort  int      // 0: none of its own
+	PassthroughNames []string // that lead to it by SNI; never empty after Load with PoolModePassthrough, unless Host is an address
 
 	PoolMode         PoolMode // PoolModeUnset: the global one
 	ConnectQuery     string

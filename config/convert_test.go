@@ -95,10 +95,11 @@ func TestConvert(t *testing.T) {
 	}
 	t.Run("defaults", func(t *testing.T) { check(t, "[pgbouncer]\n"+required) })
 	t.Run("entries", func(t *testing.T) {
-		iam := connstr(t, new(Database).table(), "password= server_auth=iam port=5433 iam_port=5434 min_pool_size=1 pool_size=3 host=x iam_host=y.example.com")
-		check(t, "[pgbouncer]\n"+required+"server_tls_sslmode = verify-full\n[databases]\n"+
+		iam := connstr(t, new(Database).table(), "password= passthrough_port= passthrough_names= pool_mode=session server_auth=iam port=5433 iam_port=5434 min_pool_size=1 pool_size=3 host=x iam_host=y.example.com")
+		check(t, "[pgbouncer]\n"+required+"listen_addr = 127.0.0.1\nserver_tls_sslmode = verify-full\n[databases]\n"+
 			"plain = host=x.example.com port=5433\n* =\n'with space' = password='it''s' user='\"x\\' dbname=d\n"+
-			"iam = "+strings.Replace(iam, "password= ", "", 1)+"\n"+
+			"iam = "+strings.NewReplacer("password= ", "", "passthrough_port= ", "", "passthrough_names= ", "").Replace(iam)+"\n"+
+			"through = host=y.example.com pool_mode=passthrough passthrough_port=7777 passthrough_names=a.example,b.example\n"+
 			"rds = host=Db.C0abcdefghij.us-east-1.rds.amazonaws.com. server_auth=iam\n"+
 			"alias = host=x server_auth=iam iam_host=db.c0abcdefghij.us-east-1.rds.amazonaws.com server_tls_name=x\n"+
 			"[users]\n'a.b' = "+connstr(t, new(User).table(), "")+"\n"+

@@ -73,6 +73,13 @@ func (c *Config) PoolModeFor(db *Database, user string) PoolMode {
 	return c.PoolMode
 }
 
+// Passage returns the database in passthrough mode that a name leads to, as
+// clients write it in the SNI of their TLS handshake; nil if there is none.
+func (c *Config) Passage(name string) *Database { return c.passages[normalName(name)] }
+
+// HasPassages reports whether any name leads to a database in passthrough mode.
+func (c *Config) HasPassages() bool { return len(c.passages) > 0 }
+
 // PoolSizeFor returns the most servers that the pool of db and the server
 // user may have; 0: no limit.
 func (c *Config) PoolSizeFor(db *Database, user string) int {

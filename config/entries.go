@@ -76,8 +76,16 @@ func (d *Database) table() []setting {
 			doc: `As the global setting.`,
 		},
 		{
-			name: "pool_mode", value: poolMode(&d.PoolMode, PoolModeUnset), pendingValues: pendingPoolModes,
-			doc: `As the global setting.`,
+			name: "pool_mode", value: databasePoolMode(&d.PoolMode, PoolModeUnset),
+			doc: `As the global setting. With passthrough, pgvalet answers nothing itself: every client has a connection of its own to the server, and their bytes, TLS among them, go to and fro as they are (docs/passthrough.md).`,
+		},
+		{
+			name: "passthrough_port", value: number(&d.PassthroughPort, 0, 0, math.MaxUint16),
+			doc: `Port, at every listen_addr, whose clients all go to this database's server, with pool_mode = passthrough. Takes effect at the next start. 0: none.`,
+		},
+		{
+			name: "passthrough_names", value: list(&d.PassthroughNames),
+			doc: `With pool_mode = passthrough, the names in the clients' TLS handshake (SNI) that lead to this database. Default: host, iam_host and server_tls_name.`,
 		},
 		{
 			name: "pool_size", value: number(&d.PoolSize, unset, 0, math.MaxInt32),
@@ -168,7 +176,7 @@ func (p *Peer) table() []setting {
 func (u *User) table() []setting {
 	return []setting{
 		{
-			name: "pool_mode", value: poolMode(&u.PoolMode, PoolModeUnset), pendingValues: pendingPoolModes,
+			name: "pool_mode", value: poolMode(&u.PoolMode, PoolModeUnset),
 			doc: `As the global setting.`,
 		},
 		{

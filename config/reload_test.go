@@ -65,6 +65,8 @@ func TestSameServer(t *testing.T) {
 			f.SetInt(77)
 		case reflect.Uint8:
 			f.SetUint(1)
+		case reflect.Slice:
+			f.Set(reflect.ValueOf([]string{"other"}))
 		default:
 			t.Fatalf("%s has the kind %s", name, f.Kind())
 		}

@@ -8,8 +8,8 @@ import (
 func (s *Settings) pools() []setting {
 	return []setting{
 		{
-			name: "pool_mode", value: poolMode(&s.PoolMode, PoolModeTransaction), pgbouncer: "session", pendingValues: pendingPoolModes,
-			doc: `When a client gives its server back: when it disconnects (session), after every transaction, or after every statement. With passthrough, every client has a server of its own.`,
+			name: "pool_mode", value: poolMode(&s.PoolMode, PoolModeTransaction), pgbouncer: "session",
+			doc: `When a client gives its server back: when it disconnects (session), after every transaction, or after every statement. See also passthrough in [databases.NAME].`,
 		},
 		{
 			name: "default_pool_size", value: number(&s.DefaultPoolSize, 20, 0, math.MaxInt32),

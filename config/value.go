@@ -265,11 +265,12 @@ func sslMode(p *SSLMode, def SSLMode) value {
 }
 
 func poolMode(p *PoolMode, def PoolMode) value {
-	return choice(p, def, PoolModeSession, PoolModeTransaction, PoolModeStatement, PoolModePassthrough)
+	return choice(p, def, PoolModeSession, PoolModeTransaction, PoolModeStatement)
 }
 
-// pendingPoolModes are the pool modes that nothing implements yet.
-var pendingPoolModes = []string{"passthrough"}
+func databasePoolMode(p *PoolMode, def PoolMode) value {
+	return choice(p, def, PoolModeSession, PoolModeTransaction, PoolModeStatement, PoolModePassthrough)
+}
 
 func authType(p *AuthType, def AuthType) value {
 	return choice(p, def, AuthTrust, AuthPlain, AuthMD5, AuthScram, AuthAny, AuthCert, AuthHBA, AuthIAM, AuthPAM, AuthLDAP)

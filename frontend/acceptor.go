@@ -57,6 +57,11 @@ type AcceptorOptions struct {
 	// goes on to use Login.Transport instead of detaching it removes the
 	// deadline with SetDeadline.
 	Admit func(ctx context.Context, l *Login) error
+	// PassThrough takes over a client of a database in passthrough mode. ahead
+	// are bytes of it that have been read; with askTLS the server is to be asked
+	// for TLS before it gets them. As with Admit, with an error it has taken
+	// nothing.
+	PassThrough func(ctx context.Context, l *Login, ahead []byte, askTLS bool) error
 	// ShuttingDown reports whether only the console may still be used.
 	ShuttingDown func() bool
 	Log          *zap.Logger
@@ -92,7 +97,7 @@ func NewAcceptor(o AcceptorOptions) *Acceptor {
 	a := &Acceptor{o: o, admission: newAdmission(o.Slots), ldapSlots: make(chan struct{}, maxLDAP), listeners: make(map[net.Listener]struct{})}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.queries = authQueries{pools: o.Pools, ctx: a.ctx, wg: &a.wg, running: make(map[authQuery]*asking)}
-	a.proofs.init(o.Pools, a.ctx, &a.wg)
+	a.proofs.init(a.ctx, o.Pools, &a.wg)
 	a.freePlace = func() { a.clients.Add(-1) }
 	return a
 }
@@ -102,7 +107,15 @@ func NewAcceptor(o AcceptorOptions) *Acceptor {
 // settings are applied to what it accepts; a setting of 0 leaves the value
 // that the socket has, so the listener should be made with keep-alive off
 // (net.ListenConfig).
-func (a *Acceptor) Serve(ln net.Listener) error {
+func (a *Acceptor) Serve(ln net.Listener) error { return a.serveAll(ln, "") }
+
+// ServePassthrough is Serve for a listener whose clients are all for one database
+// in passthrough mode: whatever they say goes to its server.
+func (a *Acceptor) ServePassthrough(ln net.Listener, database string) error {
+	return a.serveAll(ln, database)
+}
+
+func (a *Acceptor) serveAll(ln net.Listener, passage string) error {
 	defer ln.Close()
 	a.mu.Lock()
 	if a.closed {
@@ -131,7 +144,7 @@ func (a *Acceptor) Serve(ln net.Listener) error {
 			}
 			// Serve itself is counted, so Close cannot be past its Wait.
 			a.logins.Add(1)
-			a.wg.Go(func() { a.serve(conn) })
+			a.wg.Go(func() { a.serve(conn, passage) })
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case !passing(err):
@@ -192,8 +205,9 @@ func (a *Acceptor) Close() {
 	a.wg.Wait()
 }
 
-// serve carries one connection from accept to admission or to its end.
-func (a *Acceptor) serve(conn net.Conn) {
+// serve carries one connection from accept to admission or to its end. passage is
+// the database that it is passed through to, "" for none in particular.
+func (a *Acceptor) serve(conn net.Conn, passage string) {
 	defer a.logins.Add(-1)
 	stop := context.AfterFunc(a.ctx, func() { conn.Close() })
 	defer stop()
@@ -209,6 +223,7 @@ func (a *Acceptor) serve(conn net.Conn) {
 		ctx, cancel = context.WithDeadlineCause(ctx, deadline, errLoginTimeout)
 		defer cancel()
 	}
+	c.passage = passage
 	if err := c.run(ctx); err != nil {
 		c.login.Release()
 		c.end(err)

@@ -66,6 +66,9 @@ func (c *client) directTLS(ctx context.Context) error {
 	case c.tlsConfig == nil:
 		return &hangup{reason: "direct TLS connection, and TLS is off"}
 	}
+	if err := c.passByName(ctx, false); err != nil {
+		return err
+	}
 	if err := c.handshake(ctx); err != nil {
 		return err
 	}
@@ -84,6 +87,9 @@ func (c *client) requestedTLS(ctx context.Context) error {
 	}
 	if err := c.login.Write([]byte{'S'}); err != nil {
 		return broken(err)
+	}
+	if err := c.passByName(ctx, true); err != nil {
+		return err
 	}
 	return c.handshake(ctx)
 }

@@ -124,6 +124,7 @@ type client struct {
 	socket    *socket
 	tlsConfig *tls.Config // nil: TLS is not for this client
 	ticket    *ticket
+	passage   string // the database in passthrough mode that the listener is for; "": any
 	login     Login
 }
 
@@ -154,8 +155,18 @@ func (h *hangup) Error() string { return h.reason }
 // run logs the client in and has it admitted. nil means that the connection
 // is somebody else's now.
 func (c *client) run(ctx context.Context) error {
+	if c.passage != "" {
+		db := c.cfg.Databases[c.passage]
+		if db == nil {
+			return errNoDatabase.with(c.passage)
+		}
+		return c.passThrough(ctx, db, false, false)
+	}
 	s, err := c.start(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, errPassed):
+		return nil
+	case err != nil:
 		return err
 	}
 	if err := c.check(s); err != nil {
@@ -243,6 +254,9 @@ func (c *client) authorize() error {
 	}
 	if l.Database = c.cfg.Database(l.database); l.Database == nil {
 		return errNoDatabase.with(l.database)
+	}
+	if l.Database.PoolMode == config.PoolModePassthrough {
+		return errPassage
 	}
 	return nil
 }

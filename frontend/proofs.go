@@ -70,7 +70,7 @@ type refusals struct {
 	until time.Time // the end of the window
 }
 
-func (ps *proofs) init(pools *pool.Pools, ctx context.Context, wg *sync.WaitGroup) {
+func (ps *proofs) init(ctx context.Context, pools *pool.Pools, wg *sync.WaitGroup) {
 	ps.pools, ps.ctx, ps.wg = pools, ctx, wg
 	rand.Read(ps.key[:])
 	ps.known = make(map[tokenHash]verdict)

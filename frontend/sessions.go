@@ -70,7 +70,7 @@ func NewSessions(o SessionsOptions) *Sessions {
 	c.peers = peers{config: o.Config, log: o.Log, byID: make(map[int]*peerPool)}
 	c.groups.byKey = make(map[groupKey]*group)
 	for _, l := range o.Loops {
-		w := &worker{sessions: c, loop: l}
+		w := &worker{sessions: c, loop: l, passages: make(map[*passage]struct{})}
 		w.giveBack = w.returnLease
 		c.workers = append(c.workers, w)
 	}
@@ -240,6 +240,9 @@ func (c *Sessions) Snapshot() []ClientInfo {
 				}
 				list = append(list, i)
 			}
+			for t := range w.passages {
+				list = append(list, t.info())
+			}
 		})
 	}
 	return list
@@ -267,6 +270,11 @@ func (c *Sessions) Kill(database string, err error) {
 			s.fatal(err)
 		}
 	})
+	c.eachPassage(func(t *passage) {
+		if database == "" || t.pool.Database == database {
+			t.end(err.Error())
+		}
+	})
 }
 
 // KillClient ends the session that the console shows with this id; it reports
@@ -277,6 +285,12 @@ func (c *Sessions) KillClient(id int) bool {
 		if shownID(s.id) == id {
 			found = true
 			s.fatal(errKilled)
+		}
+	})
+	c.eachPassage(func(t *passage) {
+		if shownID(t.id) == id {
+			found = true
+			t.end(errKilled.Error())
 		}
 	})
 	return found
@@ -290,6 +304,11 @@ func (c *Sessions) KillGone() {
 			s.fatal(pool.ErrDatabaseRemoved)
 		}
 	})
+	c.eachPassage(func(t *passage) {
+		if p, err := c.pools.Get(t.pool.Database, ""); err != nil || p != t.pool {
+			t.end(pool.ErrDatabaseRemoved.Error())
+		}
+	})
 }
 
 // Close closes every client's connection at once and without a word, as
@@ -299,6 +318,9 @@ func (c *Sessions) Close() {
 		w.loop.Call(func() {
 			for len(w.list) > 0 {
 				w.list[len(w.list)-1].end("shutdown")
+			}
+			for t := range w.passages {
+				t.end("shutdown")
 			}
 		})
 		w.loop.Call(func() {}) // their servers have been given back by then

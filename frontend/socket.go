@@ -39,6 +39,13 @@ func (s *socket) peek() (byte, error) {
 	return s.ahead[0], nil
 }
 
+// take returns what has been read ahead, and forgets it.
+func (s *socket) take() []byte {
+	b := s.ahead
+	s.ahead = nil
+	return b
+}
+
 // pending reports whether bytes are there to read, without waiting.
 func (s *socket) pending() bool {
 	raw, err := s.SyscallConn()

@@ -199,7 +199,7 @@ func FuzzStartup(f *testing.F) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			a.serve(near)
+			a.serve(near, "")
 			near.Close()
 		}()
 		go func() { _, _ = io.Copy(io.Discard, far) }()

@@ -18,6 +18,7 @@ type worker struct {
 	loop     *evloop.Loop
 
 	list     []*session // all of them; session.place is the index
+	passages map[*passage]struct{}
 	giveBack func(any)  // returnLease
 	places   []*waiting // that no session has
 	toServer evloop.Gather

@@ -65,6 +65,7 @@ type Pool struct {
 	closing     int                 // of these, how many are about to be closed
 	connecting  int
 	dedicating  int // of these, how many are for one client only
+	passages    int // clients in passthrough mode, each with a server
 	waiting     waitList
 	paused      bool
 	welcome     *Welcome

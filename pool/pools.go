@@ -131,7 +131,7 @@ func (ps *Pools) untilGone(ctx context.Context, pools []*Pool, still func() bool
 		n := 0
 		for _, p := range pools {
 			p.mu.Lock()
-			n += len(p.leases) + p.connecting
+			n += len(p.leases) + p.connecting + p.passages
 			p.mu.Unlock()
 		}
 		if n == 0 || !still() {

@@ -53,7 +53,7 @@ func (ps *Pools) Snapshot() []Info {
 		p.mu.Lock()
 		i := Info{
 			Database: p.Database, User: p.User, Mode: p.mode, Clients: p.clients, Waiting: p.waiting.n,
-			Login: p.connecting, Size: p.size, Paused: p.paused,
+			Active: p.passages, Login: p.connecting, Size: p.size, Paused: p.paused,
 		}
 		for l := range p.leases {
 			switch l.shown() {

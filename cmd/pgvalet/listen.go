@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/user"
@@ -24,6 +25,8 @@ import (
 type listeners struct {
 	tcp  []net.Listener
 	unix []net.Listener
+
+	passages map[net.Listener]string // of those of tcp that are for one database in passthrough mode
 }
 
 // listen opens every configured address. One that cannot be opened is reported
@@ -44,9 +47,16 @@ func listen(c *config.Config, log *zap.Logger) (*listeners, error) {
 		for _, ln := range l.all() {
 			log.Info("listening on " + ln.Addr().String() + ", passed from service manager")
 		}
+		if err := l.listenPassages(c, log); err != nil {
+			l.closeAll()
+			return nil, err
+		}
 		return l, nil
 	}
-	port, err := l.listenTCP(c, log)
+	port, err := l.listenTCP(c, c.ListenPort, log)
+	if err == nil {
+		err = l.listenPassages(c, log)
+	}
 	if err == nil && c.UnixSocketDir != "" {
 		var ln net.Listener
 		if ln, err = listenUnix(c, port); err == nil {
@@ -61,9 +71,28 @@ func listen(c *config.Config, log *zap.Logger) (*listeners, error) {
 	return l, nil
 }
 
-// listenTCP opens the addresses of listen_addr and returns the port.
-func (l *listeners) listenTCP(c *config.Config, log *zap.Logger) (port int, err error) {
-	port = c.ListenPort
+// listenPassages opens the ports that are for one database each.
+func (l *listeners) listenPassages(c *config.Config, log *zap.Logger) error {
+	l.passages = make(map[net.Listener]string)
+	for _, name := range slices.Sorted(maps.Keys(c.Databases)) {
+		d := c.Databases[name]
+		if d.PassthroughPort == 0 || d.PoolMode != config.PoolModePassthrough {
+			continue
+		}
+		before := len(l.tcp)
+		if _, err := l.listenTCP(c, d.PassthroughPort, log); err != nil {
+			return fmt.Errorf("passthrough_port of databases.%s: %w", name, err)
+		}
+		for _, ln := range l.tcp[before:] {
+			l.passages[ln] = name
+		}
+	}
+	return nil
+}
+
+// listenTCP opens a port at the addresses of listen_addr, and returns it.
+func (l *listeners) listenTCP(c *config.Config, port int, log *zap.Logger) (int, error) {
+	before := len(l.tcp)
 	var errs []error
 	for _, host := range c.ListenAddr {
 		addresses := []string{host}
@@ -84,7 +113,7 @@ func (l *listeners) listenTCP(c *config.Config, log *zap.Logger) (port int, err 
 			l.tcp = append(l.tcp, ln)
 		}
 	}
-	if len(l.tcp) == 0 && len(errs) > 0 {
+	if len(l.tcp) == before && len(errs) > 0 {
 		return 0, fmt.Errorf("failed to listen on any address in listen_addr list: %w", errors.Join(errs...))
 	}
 	return port, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -180,6 +181,7 @@ func (p *process) start(g *generation) error {
 		Scram:        func() *auth.ScramServer { return p.generation.Load().scram },
 		Cancel:       p.sessions.Cancel,
 		Admit:        p.admit,
+		PassThrough:  p.sessions.PassThrough,
 		ShuttingDown: p.shuttingDown.Load,
 		Log:          p.log,
 		Slots:        max(1, runtime.GOMAXPROCS(0)/2),
@@ -205,7 +207,11 @@ func (p *process) start(g *generation) error {
 	p.running.Go(func() { giveBackMemory(p.ctx) })
 	for _, ln := range p.listeners.all() {
 		p.running.Go(func() {
-			if err := p.acceptor.Serve(ln); err != nil {
+			serve := p.acceptor.Serve
+			if name, ok := p.listeners.passages[ln]; ok {
+				serve = func(ln net.Listener) error { return p.acceptor.ServePassthrough(ln, name) }
+			}
+			if err := serve(ln); err != nil {
 				p.log.Error(err.Error())
 			}
 		})

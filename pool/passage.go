@@ -1,0 +1,61 @@
+package pool
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/backend/evloop"
+)
+
+// Errors of PassThrough.
+var (
+	ErrPassageLimit  = errors.New("as many clients are passed through as max_db_connections allows")
+	ErrPassagePaused = errors.New("the database is paused")
+)
+
+// PassThrough opens a connection to the server of a database in passthrough mode
+// for one client. It counts as one of the pool's servers, busy until end is
+// called. Errors but those of this package are those of backend.Open.
+func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) (p *Pool, server *evloop.Transport, end func(), err error) {
+	if p, err = ps.Get(database, ""); err != nil {
+		return nil, nil, nil, err
+	}
+	p.mu.Lock()
+	t := p.target
+	if err = p.noPassage(); err == nil {
+		p.passages++
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	end = func() {
+		p.mu.Lock()
+		p.passages--
+		p.mu.Unlock()
+		ps.changed()
+	}
+	if server, err = backend.Open(ctx, t, askTLS); err != nil {
+		end()
+		return nil, nil, nil, err
+	}
+	return p, server, end, nil
+}
+
+// noPassage is why no client can be passed through now, nil if one can. mu is
+// held.
+func (p *Pool) noPassage() error {
+	switch {
+	case p.db == nil:
+		return ErrDatabaseRemoved
+	case p.set.closing.Load():
+		return ErrShuttingDown
+	case p.paused:
+		return ErrPassagePaused
+	}
+	if limit := p.set.config().MaxDBConnectionsFor(p.db); limit > 0 && p.passages >= limit {
+		return ErrPassageLimit
+	}
+	return nil
+}
