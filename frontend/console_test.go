@@ -289,7 +289,7 @@ func TestConsoleWithDriver(t *testing.T) {
 			}
 			for range 2 {
 				var key, value, def, changeable string
-				if err := conn.QueryRow(ctx, "show config").Scan(&key, &value, &def, &changeable); err != nil || key != "listen_addr" {
+				if err := conn.QueryRow(ctx, "show config").Scan(&key, &value, &def, &changeable); err != nil || key != "admin_users" {
 					t.Errorf("key %q: %v", key, err)
 				}
 			}

@@ -175,10 +175,11 @@ func TestReloadKeepsWhatNeedsARestart(t *testing.T) {
 	wantError(t, err, "0A000", "unsupported startup parameter: work_mem")
 	console := p.connect(t, "database", "pgbouncer")
 	rows := must(console.Query(testContext(t), "SHOW CONFIG"))(t)
-	var key, value, def, changeable string
+	var key, changeable string
+	var value, def *string
 	must(pgx.ForEachRow(rows, []any{&key, &value, &def, &changeable}, func() error {
-		if key == "track_extra_parameters" && value != "IntervalStyle" {
-			t.Errorf("SHOW CONFIG says %s", value)
+		if key == "track_extra_parameters" && *value != "IntervalStyle" {
+			t.Errorf("SHOW CONFIG says %s", *value)
 		}
 		return nil
 	}))(t)
