@@ -3,30 +3,30 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"net/http"
-	"os/exec"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
-	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
-	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
-	"github.com/aws/smithy-go"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 )
 
 const (
-	// defaultHTTPTimeout bounds each request of the default chain; the SDK
-	// makes up to three.
-	defaultHTTPTimeout = 2 * time.Second
 	// renewBefore is when credentials are asked for anew, while the old ones
 	// still serve if there are no new ones.
 	renewBefore = 5 * time.Minute
+	// invalidatePause is how long credentials are kept at least, however many
+	// of their tokens are refused: what new ones do not mend is not theirs.
+	invalidatePause = time.Minute
 )
+
+// CredentialKey says whose AWS credentials sign. The zero key is the SDK's
+// default chain: environment, web identity, profile, container, EC2.
+type CredentialKey struct {
+	Profile     string // of the shared configuration files, before the environment; "": the default chain
+	RoleARN     string // to be assumed with those credentials; "": none
+	ExternalID  string // that the role's trust policy asks for
+	SessionName string // of the assumed role, for CloudTrail; "": "pgvalet"
+}
 
 // generationCredentials are credentials and the generation they belong to.
 type generationCredentials struct {
@@ -34,176 +34,180 @@ type generationCredentials struct {
 	generation uint64
 }
 
+// chain is the credentials of one CredentialKey, and where they come from. The
+// SDK has a cache too, but that one forgets its credentials by the expiry
+// window early whether or not there are new ones, or without a window hands
+// them out until their last second, or (EC2) gives them a later expiry of its
+// own. So the cache is ours, and the SDK's is invalidated before it is asked.
+type chain struct {
+	key       CredentialKey
+	retrieval singleflight.Group // at most one at a time
+
+	// Guarded by TokenSource.mu.
+	loaded      *loadedChain    // nil until it is needed
+	last        aws.Credentials // the last good ones
+	retrievedAt time.Time       // last
+	generation  uint64          // how often credentials were invalidated
+	invalidated time.Time       // when they were last
+	noRetrieval time.Time       // before that, last is good enough if valid
+	err         error           // of the last retrieval
+	noAttempt   time.Time       // before that, err holds
+	retrieved   uint64          // how often there were new ones
+	failed      uint64          // how often there were none
+}
+
+// chainFor returns the chain of k. mu is held.
+func (s *TokenSource) chainFor(k CredentialKey) *chain {
+	c := s.chains[k]
+	if c == nil {
+		c = &chain{key: k}
+		s.chains[k] = c
+	}
+	return c
+}
+
 // credentials returns credentials to sign with. Those who ask at the same time
 // share one retrieval.
-func (s *TokenSource) credentials(region string) (generationCredentials, error) {
-	c, err, _ := s.retrievals.Do("", func() (any, error) { return s.retrieve(region) })
+func (s *TokenSource) credentials(k CredentialKey, region string) (generationCredentials, error) {
+	s.mu.Lock()
+	c := s.chainFor(k)
+	s.mu.Unlock()
+	got, err, _ := c.retrieval.Do("", func() (any, error) { return s.retrieve(c, region) })
 	if err != nil {
 		return generationCredentials{}, err
 	}
-	return c.(generationCredentials), nil
+	return got.(generationCredentials), nil
 }
 
-// retrieve is the cache of credentials. The SDK has one too, but that one
-// forgets its credentials by the expiry window early whether or not there are
-// new ones, or without a window hands them out until their last second, or
-// (EC2) gives them a later expiry of its own. So the window is ours, and the
-// SDK's cache is invalidated before it is asked.
-func (s *TokenSource) retrieve(region string) (generationCredentials, error) {
+// retrieve returns the credentials of c that there are, or new ones.
+func (s *TokenSource) retrieve(c *chain, region string) (generationCredentials, error) {
 	s.mu.Lock()
-	provider := s.provider
-	last := generationCredentials{s.last, s.generation}
-	now, noRetrieval := s.now(), s.noRetrieval
-	s.mu.Unlock()
-
+	loaded := c.loaded
+	last := generationCredentials{c.last, c.generation}
+	now := s.now()
 	wanted := now.Add(renewBefore)
-	if now.Before(noRetrieval) {
+	if now.Before(c.noRetrieval) {
 		wanted = now
 	}
-	if checkCredentials(last.Credentials, wanted) == nil {
+	valid := checkCredentials(last.Credentials, now) == nil
+	err, cached := c.err, now.Before(c.noAttempt)
+	s.mu.Unlock()
+	switch {
+	case checkCredentials(last.Credentials, wanted) == nil:
 		return last, nil
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, signingTimeout)
-	defer cancel()
-	provider, creds, err := s.ask(ctx, provider, region)
-	now = s.now()
-	if err == nil {
-		err = checkCredentials(creds, now)
+	case cached && !valid:
+		return generationCredentials{}, err
 	}
 
-	s.mu.Lock()
-	s.provider = provider
-	if s.generation == last.generation {
-		s.noRetrieval = now.Add(refreshPause)
-		if err == nil {
-			s.last = creds
+	loaded, creds, err := s.ask(loaded, c.key, region, valid)
+	if err == nil {
+		if bad := checkCredentials(creds, s.now()); bad != nil {
+			bad.Source, bad.Profile, bad.RoleARN = loaded.source, c.key.Profile, loaded.role
+			err = bad
 		}
 	}
-	s.mu.Unlock()
+	s.keep(c, last, loaded, creds, err, s.now().Sub(now))
 	switch {
 	case err == nil:
 		if creds.AccessKeyID != last.AccessKeyID {
-			s.log.Info("aws credentials", zap.String("source", creds.Source),
-				zap.String("access key", "…"+creds.AccessKeyID[max(0, len(creds.AccessKeyID)-4):]),
-				zap.String("expires", expiry(creds)))
+			s.log.Info("aws credentials", zap.String("source", loaded.source), zap.String("role", loaded.role),
+				zap.String("access key", keyEnd(creds.AccessKeyID)), zap.String("expires", expiry(creds)))
 		}
 		return generationCredentials{creds, last.generation}, nil
-	case checkCredentials(last.Credentials, now) == nil:
+	case checkCredentials(last.Credentials, s.now()) == nil:
 		s.log.Warn("aws credentials not renewed; the last ones still serve", zap.Error(err), zap.String("until", expiry(last.Credentials)))
 		return last, nil
 	}
 	return generationCredentials{}, err
 }
 
-// ask gets credentials from provider, which is the default chain if nil, and
-// returns the provider for the next time.
-func (s *TokenSource) ask(ctx context.Context, provider aws.CredentialsProvider, region string) (aws.CredentialsProvider, aws.Credentials, error) {
-	if provider == nil {
-		chain, err := loadChain(ctx, region, s.httpTimeout)
-		if err != nil {
-			return nil, aws.Credentials{}, describe(err)
-		}
-		provider = chain
+// keep notes in c what came of asking, which took so long.
+func (s *TokenSource) keep(c *chain, last generationCredentials, loaded *loadedChain, creds aws.Credentials, err error, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	c.loaded, c.err = loaded, err
+	if err != nil {
+		c.failed++
+		// An endpoint that lets everybody wait is asked the less often.
+		c.noAttempt = now.Add(max(errorPause, took/2))
+		c.noRetrieval = now.Add(min(refreshPause, left(last.Credentials, now)/4))
+		return
 	}
-	if cache, ok := provider.(interface{ Invalidate() }); ok {
-		cache.Invalidate()
+	c.retrieved++
+	if c.generation == last.generation {
+		c.last, c.retrievedAt = creds, now
+		c.noRetrieval = now.Add(min(refreshPause, left(creds, now)/2))
 	}
-	creds, err := provider.Retrieve(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return provider, creds, fmt.Errorf("wait for aws credentials: %w", ctx.Err())
-	case err != nil:
-		return provider, creds, describe(err)
-	}
-	return provider, creds, nil
 }
 
-// loadChain loads the SDK's default chain: environment, shared files, container
-// endpoint, EC2. region is for STS and only counts if nothing else names one.
-func loadChain(ctx context.Context, region string, timeout time.Duration) (aws.CredentialsProvider, error) {
-	// Without keep-alive: credentials are fetched hourly, and idle connections
-	// would outlive Close.
-	client := awshttp.NewBuildableClient().WithTimeout(timeout).
-		WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
-	c, err := config.LoadDefaultConfig(
-		ctx,
-		config.WithDefaultRegion(region),
-		config.WithHTTPClient(client),
-		// The container provider does not use the client above. Without a
-		// timeout an endpoint that accepts and never answers blocks it, and
-		// everybody after, for as long as the socket lives.
-		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
-		config.WithProcessCredentialOptions(func(o *processcreds.Options) { o.Timeout = signingTimeout }),
-		config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 0 }), // see retrieve
-	)
-	if err != nil {
-		return nil, err
+// ask gets credentials from the SDK; had says that it has given some before
+// that are valid still. The chain to use the next time is nil if this one is
+// of no more use.
+func (s *TokenSource) ask(l *loadedChain, k CredentialKey, region string, had bool) (*loadedChain, aws.Credentials, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, signingTimeout)
+	defer cancel()
+	if l == nil {
+		loaded, err := s.load(ctx, k, region)
+		if err != nil {
+			return nil, aws.Credentials{}, describe(err, loaded, k, had)
+		}
+		l = loaded
 	}
-	return c.Credentials, nil
+	if cache, ok := l.provider.(interface{ Invalidate() }); ok {
+		cache.Invalidate()
+	}
+	creds, err := l.provider.Retrieve(ctx)
+	if err == nil {
+		return l, creds, nil
+	}
+	err = describe(err, l, k, had)
+	if cache, ok := l.base.(interface{ Invalidate() }); ok {
+		cache.Invalidate() // it may be them that STS does not like
+	}
+	if ctx.Err() != nil && !l.fixed {
+		// What did not answer yet may never do so, and the SDK would make
+		// everybody after us wait for it too.
+		l = nil
+	}
+	return l, creds, err
+}
+
+// invalidate drops the credentials of one generation, unless that has just
+// been tried. mu is held.
+func (c *chain) invalidate(generation uint64, now time.Time) {
+	if generation != c.generation || !c.invalidated.IsZero() && now.Sub(c.invalidated) < invalidatePause {
+		return
+	}
+	c.generation++
+	c.invalidated = now
+	c.last, c.noRetrieval, c.noAttempt = aws.Credentials{}, time.Time{}, time.Time{}
 }
 
 // checkCredentials refuses what the SDK would sign with all the same.
-func checkCredentials(c aws.Credentials, at time.Time) error {
+func checkCredentials(c aws.Credentials, at time.Time) *CredentialError {
 	switch {
-	case !c.HasKeys():
-		return fmt.Errorf("the aws credentials from %q are empty", c.Source)
+	case c.AccessKeyID == "" && c.SecretAccessKey == "":
+		return &CredentialError{Cause: IncompleteCredentials, Err: errors.New("they are empty")}
+	case c.AccessKeyID == "":
+		return &CredentialError{Cause: IncompleteCredentials, Err: errors.New("there is no access key ID")}
+	case c.SecretAccessKey == "":
+		return &CredentialError{Cause: IncompleteCredentials, Err: errors.New("there is no secret access key")}
 	case c.CanExpire && !c.Expires.After(at):
-		return fmt.Errorf("the aws credentials from %q expired at %v", c.Source, c.Expires.UTC().Format(time.RFC3339))
+		return &CredentialError{Cause: ExpiredCredentials, Err: errors.New("they expired at " + expiry(c))}
 	}
 	return nil
 }
 
-// describe says what an error of the SDK means to an operator. Texts that may
-// carry secrets are neither kept nor wrapped.
-func describe(err error) error {
-	var (
-		process   *processcreds.ProviderError
-		exit      *exec.ExitError
-		login     *ssocreds.InvalidTokenError
-		profile   config.SharedConfigProfileNotExistError
-		file      config.SharedConfigLoadError
-		operation *smithy.OperationError
-		refusal   smithy.APIError
-		network   *net.OpError
-	)
+// left is how long c is good for.
+func left(c aws.Credentials, now time.Time) time.Duration {
 	switch {
-	case errors.As(err, &process):
-		// Its text contains all that the process wrote: the keys, that is.
-		if errors.As(err, &exit) {
-			return fmt.Errorf("credential_process failed: %v", exit.ProcessState)
-		}
-		return errors.New("credential_process failed: its output is not usable credentials")
-	case errors.As(err, &file):
-		// A syntax error quotes the line.
-		return fmt.Errorf("the shared aws configuration file %s cannot be read", file.Filename)
-	case errors.As(err, &profile):
-		return fmt.Errorf("the aws profile %q is not in %q", profile.Profile, profile.Filename)
-	case errors.As(err, &login):
-		return fmt.Errorf(`the sso session is over, "aws sso login" begins a new one: %w`, err)
-	case errors.As(err, &operation) && operation.Service() == "ec2imds":
-		return fmt.Errorf("no aws credentials found: neither environment, web identity, profile nor container endpoint is set "+
-			"(an EKS pod older than its Pod Identity association has to be restarted), and the EC2 metadata service gave none: %w", err)
-	case errors.As(err, &refusal):
-		by := "the container's credential endpoint"
-		if operation != nil {
-			by = "aws " + operation.Service()
-		}
-		return fmt.Errorf("%s refused credentials: %s: %.200s%s", by, refusal.ErrorCode(), refusal.ErrorMessage(), hint(refusal.ErrorCode()))
-	case errors.As(err, &network):
-		return fmt.Errorf("the source of aws credentials cannot be reached: %w", err)
+	case !c.HasKeys():
+		return 0
+	case !c.CanExpire:
+		return time.Hour
 	}
-	return fmt.Errorf("no aws credentials: %w", err)
-}
-
-// hint tells what to look at for the error codes of STS.
-func hint(code string) string {
-	switch code {
-	case "AccessDenied":
-		return " (does the role's trust policy allow sts:AssumeRole to this identity?)"
-	case "ExpiredToken", "ExpiredTokenException", "InvalidIdentityToken":
-		return " (is the web identity token file current?)"
-	}
-	return ""
+	return max(0, c.Expires.Sub(now))
 }
 
 // expiry is when c expires, for log lines.

@@ -5,16 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	rdsauth "github.com/aws/aws-sdk-go-v2/feature/rds/auth"
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -35,75 +30,12 @@ const (
 	sweepInterval = 5 * time.Second
 )
 
-// Token is an RDS IAM token: what to send as the password. It prints redacted.
-type Token struct {
-	redacted
-	v *token
-}
-
-type token struct {
-	text       *string
-	expires    time.Time
-	serveUntil time.Time
-	generation uint64 // of the credentials that signed it
-}
-
-// Reveal returns the token itself, for PasswordMessage.
-func (t Token) Reveal() string {
-	if t.v == nil {
-		return ""
-	}
-	return *t.v.text
-}
-
-// Expires returns when RDS stops to accept the token for new logins: 15 minutes
-// after it was signed, or when the credentials that signed it expire, if that
-// is earlier. Sessions go on.
-func (t Token) Expires() time.Time {
-	if t.v == nil {
-		return time.Time{}
-	}
-	return t.v.expires
-}
-
-func (t Token) usable(now time.Time) bool { return t.v != nil && now.Before(t.v.serveUntil) }
-
-// TokenKey is what is signed. RDS compares it with its own endpoint name and
-// with the user of the startup packet; the address dialled does not matter.
-type TokenKey struct {
-	Host   string // the endpoint's own name, not an alias; its case does not matter
-	Port   int
-	Region string
-	User   string // the case matters
-}
-
-func (k TokenKey) String() string {
-	return fmt.Sprintf("%s@%s:%d (%s)", k.User, k.Host, k.Port, k.Region)
-}
-
-// check refuses what BuildAuthToken would sign although RDS cannot accept it.
-func (k TokenKey) check() error {
-	const lower, digits = "abcdefghijklmnopqrstuvwxyz", "0123456789"
-	switch {
-	case k.Host == "" || strings.Trim(k.Host, lower+digits+".-_") != "":
-		return fmt.Errorf("iam host %q is not a host name alone", k.Host)
-	case k.Port < 1 || k.Port > 65535:
-		return fmt.Errorf("iam port %d is not between 1 and 65535", k.Port)
-	case k.Port == 443:
-		return errors.New("iam port 443 cannot be signed for: as the default port of https it is left out of the signature")
-	case k.Region == "" || strings.Trim(k.Region, lower+digits+"-") != "":
-		return fmt.Errorf("iam region %q is not the name of a region", k.Region)
-	case k.User == "":
-		return errors.New("iam user is empty")
-	}
-	return nil
-}
-
 // TokenSourceConfig says where a TokenSource takes its credentials from.
 type TokenSourceConfig struct {
-	// Credentials are asked whenever the last ones expire within 5 minutes. If
-	// they have an Invalidate method, as *aws.CredentialsCache does, it is
-	// called first. nil: the SDK's default chain, loaded when first needed.
+	// Credentials take the place of the SDK's chains, which are loaded when
+	// first needed, one for each CredentialKey. Whoever they are, they are
+	// asked when the last ones expire within 5 minutes. If they have an
+	// Invalidate method, as *aws.CredentialsCache does, it is called first.
 	Credentials aws.CredentialsProvider
 	// Now decides what has expired; nil is time.Now. Signatures always carry
 	// the time of time.Now.
@@ -119,6 +51,7 @@ type TokenStats struct {
 	Served    uint64 // tokens handed to callers
 	Refreshes uint64 // those of Signed that were made ahead of need
 	Errors    uint64 // signings that failed
+	Refused   uint64 // tokens that a server refused
 }
 
 // TokenSource makes and caches tokens, one per TokenKey, signed ahead of need
@@ -127,20 +60,17 @@ type TokenStats struct {
 type TokenSource struct {
 	now         func() time.Time
 	log         *zap.Logger
-	httpTimeout time.Duration // of each request of the default chain
+	fixed       aws.CredentialsProvider // instead of the SDK's chains, if not nil
+	httpTimeout time.Duration           // of each request of the chains
 
-	ctx        context.Context // ends with Close
-	cancel     context.CancelFunc
-	running    sync.WaitGroup // signings and the sweep
-	retrievals singleflight.Group
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup // signings and the sweep
 
-	mu          sync.Mutex // guards the following
-	entries     map[TokenKey]*tokenEntry
-	stats       TokenStats
-	provider    aws.CredentialsProvider // nil until loaded
-	last        aws.Credentials         // the last good ones
-	generation  uint64                  // how often credentials were invalidated
-	noRetrieval time.Time               // before that, last is good enough if valid
+	mu      sync.Mutex // guards the following
+	entries map[TokenKey]*tokenEntry
+	chains  map[CredentialKey]*chain
+	stats   TokenStats
 }
 
 // tokenEntry is what is known for one key.
@@ -148,6 +78,7 @@ type tokenEntry struct {
 	token     Token
 	refreshAt time.Time
 	asked     bool      // since token was signed
+	served    uint64    // how often token was handed out
 	signing   *signing  // the one under way
 	err       error     // of the last signing
 	noSigning time.Time // before that, err holds
@@ -166,8 +97,9 @@ func NewTokenSource(c TokenSourceConfig) *TokenSource {
 		now:         c.Now,
 		log:         c.Log,
 		httpTimeout: defaultHTTPTimeout,
+		fixed:       c.Credentials,
 		entries:     make(map[TokenKey]*tokenEntry),
-		provider:    c.Credentials,
+		chains:      make(map[CredentialKey]*chain),
 	}
 	if s.now == nil {
 		// Without the monotonic reading, which stands still while a machine
@@ -186,7 +118,7 @@ func NewTokenSource(c TokenSourceConfig) *TokenSource {
 // long as ctx allows, only if there is none: then one signing serves all who
 // ask. For a few seconds after a failure it returns the same error at once.
 func (s *TokenSource) Token(ctx context.Context, k TokenKey) (Token, error) {
-	k.Host = strings.ToLower(k.Host)
+	k = k.normal()
 	if err := k.check(); err != nil {
 		return Token{}, err
 	}
@@ -208,6 +140,7 @@ func (s *TokenSource) Token(ctx context.Context, k TokenKey) (Token, error) {
 	}
 	if usable {
 		s.stats.Served++
+		e.served++
 		t := e.token
 		s.mu.Unlock()
 		return t, nil
@@ -228,6 +161,7 @@ func (s *TokenSource) Token(ctx context.Context, k TokenKey) (Token, error) {
 	}
 	s.mu.Lock()
 	s.stats.Served++
+	e.served++
 	s.mu.Unlock()
 	return g.token, nil
 }
@@ -256,7 +190,7 @@ func (s *TokenSource) sign(k TokenKey, e *tokenEntry, ahead bool) {
 			if ahead {
 				s.stats.Refreshes++
 			}
-			e.token, e.asked = g.token, false
+			e.token, e.asked, e.served = g.token, false, 0
 			// At 60 to 70 % of its life: around 10 minutes of 15.
 			life := g.token.v.expires.Sub(now)
 			e.refreshAt = now.Add(time.Duration((0.6 + 0.1*rand.Float64()) * float64(life)))
@@ -272,33 +206,22 @@ func (s *TokenSource) sign(k TokenKey, e *tokenEntry, ahead bool) {
 
 // newToken signs one token, with credentials that it may have to wait for.
 func (s *TokenSource) newToken(k TokenKey) (Token, error) {
-	c, err := s.credentials(k.Region)
-	if err != nil {
-		return Token{}, fmt.Errorf("no iam token for %v: %w", k, err)
+	c, err := s.credentials(k.Credentials, k.Region)
+	if err == nil {
+		var t Token
+		if t, err = k.sign(s.ctx, c, s.now()); err == nil {
+			return t, nil
+		}
 	}
-	signed := s.now()
-	fixed := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return c.Credentials, nil })
-	text, err := rdsauth.BuildAuthToken(s.ctx, net.JoinHostPort(k.Host, strconv.Itoa(k.Port)), k.Region, k.User, fixed)
-	if err != nil {
-		return Token{}, fmt.Errorf("no iam token for %v: %w", k, err)
-	}
-	expires := signed.Add(tokenLifetime)
-	if c.CanExpire && c.Expires.Before(expires) {
-		expires = c.Expires
-	}
-	return Token{v: &token{
-		text:       &text,
-		expires:    expires,
-		serveUntil: expires.Add(-min(servingMargin, expires.Sub(signed)/10)),
-		generation: c.generation,
-	}}, nil
+	return Token{}, fmt.Errorf("no iam token for %v: %w", k, err)
 }
 
-// Invalidate is for a token that RDS refused: if t is still the one cached for
-// k, it is dropped, and so are the credentials that signed it, unless another
-// token signed by them was refused before.
+// Invalidate is for a token that the server refused: if t is still the one
+// cached for k, it is dropped, and so are the credentials that signed it,
+// unless another token signed by them was refused before, or others have been
+// dropped within the last minute.
 func (s *TokenSource) Invalidate(k TokenKey, t Token) {
-	k.Host = strings.ToLower(k.Host)
+	k = k.normal()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[k]
@@ -306,10 +229,8 @@ func (s *TokenSource) Invalidate(k TokenKey, t Token) {
 		return
 	}
 	e.token, e.noSigning = Token{}, time.Time{}
-	if t.v.generation == s.generation {
-		s.generation++
-		s.last, s.noRetrieval = aws.Credentials{}, time.Time{}
-	}
+	s.stats.Refused++
+	s.chainFor(k.Credentials).invalidate(t.v.generation, s.now())
 }
 
 // Stats returns the counters.

@@ -123,7 +123,7 @@ func TestTokenAskedLate(t *testing.T) {
 		pass(12 * time.Minute)
 		c.gate = make(chan struct{})
 		s.mu.Lock()
-		s.last = aws.Credentials{} // so that the refresh has to wait
+		s.chainFor(CredentialKey{}).last = aws.Credentials{} // so that the refresh has to wait
 		s.mu.Unlock()
 		if s.mustToken(t, testKey) != first {
 			t.Error("the caller did not get the token that was there")
@@ -174,7 +174,7 @@ func TestTokenSurvivesFailedRefresh(t *testing.T) {
 		first := s.mustToken(t, testKey)
 		c.set(0, errors.New("gone"))
 		s.mu.Lock()
-		s.last = aws.Credentials{}
+		s.chainFor(CredentialKey{}).last = aws.Credentials{}
 		s.mu.Unlock()
 		asked := c.retrievals()
 		for range 14*60 + 29 {
@@ -244,6 +244,21 @@ func TestTokenInvalidate(t *testing.T) {
 			t.Errorf("credentials asked for %d times, want only a new token", c.retrievals())
 		}
 		s.Invalidate(TokenKey{}, first)
+
+		// What a new key does not mend is not the key's fault: within a minute
+		// only the token is made anew.
+		s.Invalidate(testKey, second)
+		third := s.mustToken(t, testKey)
+		if third == second || c.retrievals() != 2 {
+			t.Errorf("credentials asked for %d times within a minute", c.retrievals())
+		}
+		pass(invalidatePause)
+		s.Invalidate(testKey, third)
+		s.mustToken(t, testKey)
+		if c.retrievals() != 3 {
+			t.Errorf("credentials asked for %d times after a minute, want once more", c.retrievals())
+		}
+		s.wantStats(t, TokenStats{Signed: 6, Served: 7, Refused: 4})
 	})
 }
 
@@ -254,7 +269,7 @@ func TestTokenInvalidateAfterFailedRefresh(t *testing.T) {
 		first := s.mustToken(t, testKey)
 		pass(6 * time.Minute)
 		s.mu.Lock()
-		s.last = aws.Credentials{}
+		s.chainFor(CredentialKey{}).last = aws.Credentials{}
 		s.mu.Unlock()
 		c.set(0, errors.New("gone"))
 		s.mustToken(t, testKey) // and fails to refresh
@@ -299,7 +314,13 @@ func TestTokenHangingCredentials(t *testing.T) {
 		c.mu.Lock()
 		c.gate = nil
 		c.mu.Unlock()
+		// What took so long is not asked again at once.
 		pass(errorPause)
+		asked := c.retrievals()
+		if _, err := s.Token(t.Context(), testKey); !errors.Is(err, context.DeadlineExceeded) || c.retrievals() != asked {
+			t.Errorf("error %v, asked %d times more", err, c.retrievals()-asked)
+		}
+		pass(signingTimeout / 2)
 		s.mustToken(t, testKey)
 	})
 }

@@ -183,8 +183,8 @@ func TestTokenRefusesCredentials(t *testing.T) {
 		want  string
 	}{
 		{aws.Credentials{}, "are empty"},
-		{aws.Credentials{AccessKeyID: "AKIA"}, "are empty"},
-		{aws.Credentials{SecretAccessKey: "s"}, "are empty"},
+		{aws.Credentials{AccessKeyID: "AKIA"}, "there is no secret access key"},
+		{aws.Credentials{SecretAccessKey: "s"}, "there is no access key ID"},
 		{aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "s", CanExpire: true, Expires: time.Now().Add(-time.Second)}, "expired at"},
 	} {
 		s := NewTokenSource(TokenSourceConfig{Credentials: aws.CredentialsProviderFunc(

@@ -3,7 +3,6 @@ package config
 import (
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,43 +52,6 @@ func (f *source) complete(c *Config) {
 	if iam && !f.has(global("server_tls_sslmode")) {
 		c.ServerTLSSSLMode = SSLVerifyFull
 	}
-}
-
-// completeIAM writes names as the signature needs them: RDS signs for a
-// lower-case name without a final dot.
-func completeIAM(d *Database) {
-	if d.IAMHost == "" {
-		d.IAMHost = d.Host
-	}
-	d.IAMHost = iamName(d.IAMHost)
-	if d.IAMPort == unset {
-		d.IAMPort = d.Port
-	}
-	if d.IAMRegion == "" {
-		d.IAMRegion, _ = RegionFromHost(d.IAMHost)
-	}
-	d.IAMRegion = strings.ToLower(d.IAMRegion)
-}
-
-func iamName(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
-
-// firstIAM returns the first database whose server gets IAM tokens, or nil.
-func (c *Config) firstIAM() *Database {
-	for _, d := range c.entries() {
-		if c.getsTokens(d) {
-			return d
-		}
-	}
-	return nil
-}
-
-// getsTokens reports whether IAM tokens are sent to the server of d: ours, or the
-// clients'.
-func (c *Config) getsTokens(d *Database) bool {
-	if d.PoolMode == PoolModePassthrough {
-		return false
-	}
-	return d.ServerAuth == ServerAuthIAM || d.ServerAuth == ServerAuthClientToken || c.AuthType == AuthIAM
 }
 
 // global is the full name of a key of [pgvalet].
@@ -266,59 +228,5 @@ func (f *source) checkHost(key toml.Key, host string) {
 		f.doubt(key, "%q holds a port; that is port = %s", host, port)
 	} else if strings.ContainsAny(host, "/ \t\r\n") {
 		f.doubt(key, "%q is no host name, address or absolute directory", host)
-	}
-}
-
-func (f *source) checkIAM(c *Config, d *Database) {
-	key := func(name string) toml.Key { return toml.Key{"databases", d.Name, name} }
-	because := "server_auth = " + d.ServerAuth.String()
-	if d.ServerAuth == ServerAuthPassword {
-		because = "auth_type = iam"
-	} else if d.Password != "" {
-		f.refuse(key("password"), "contradicts %s, which does without", because)
-	}
-	if d.ServerAuth == ServerAuthClientToken && c.AuthType != AuthIAM && c.AuthType != AuthHBA {
-		f.refuse(key("server_auth"), "is client_token, which needs clients with tokens: auth_type iam, or hba with the method iam")
-	}
-	if d.ServerAuth == ServerAuthClientToken && d.User != "" {
-		f.refuse(key("user"), "contradicts server_auth = client_token, where the server's user is the client's")
-	}
-	if _, local := d.UnixSocket(); local {
-		f.refuse(key("host"), "%s needs a host name, not a unix socket", because)
-		return
-	}
-	if d.IAMPort == 443 {
-		// SigV4 leaves the default port of https out of what it signs.
-		f.refuse(key("iam_port"), "is 443, which no token can be signed for")
-	}
-	named := key("iam_host")
-	if !f.has(named) {
-		named = key("host")
-	}
-	if f.refused[named.String()] {
-		return
-	}
-	if _, err := netip.ParseAddr(d.IAMHost); err == nil {
-		f.refuse(key("iam_host"), "must be the name of the endpoint: RDS accepts no token for the address %s", d.IAMHost)
-		return
-	}
-	if named[2] == "iam_host" {
-		f.checkHost(named, d.IAMHost)
-	}
-	if d.IAMRegion == "" {
-		f.require(key("iam_region"), "", "%q does not contain it", d.IAMHost)
-	}
-}
-
-// checkNoIAM refuses keys that have no effect without IAM: an operator who
-// writes one believes that tokens are in use.
-func (f *source) checkNoIAM(d *Database) {
-	if f.refused[toml.Key{"databases", d.Name, "server_auth"}.String()] {
-		return
-	}
-	for _, name := range []string{"iam_region", "iam_host", "iam_port", "iam_profile", "iam_role_arn", "iam_external_id", "iam_session_name", "iam_login_rate"} {
-		if key := (toml.Key{"databases", d.Name, name}); f.has(key) {
-			f.refuse(key, "has no effect without server_auth = iam, or auth_type = iam")
-		}
 	}
 }

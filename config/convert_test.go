@@ -95,7 +95,7 @@ func TestConvert(t *testing.T) {
 	}
 	t.Run("defaults", func(t *testing.T) { check(t, "[pgbouncer]\n"+required) })
 	t.Run("entries", func(t *testing.T) {
-		iam := connstr(t, new(Database).table(), "password= passthrough_port= passthrough_names= pool_mode=session server_auth=iam port=5433 iam_port=5434 min_pool_size=1 pool_size=3 host=x iam_host=y.example.com")
+		iam := connstr(t, new(Database).table(), "password= passthrough_port= passthrough_names= pool_mode=session server_auth=iam port=5433 iam_port=5434 min_pool_size=1 pool_size=3 host=x iam_host=y.example.com iam_role_arn=arn:aws:iam::123456789012:role/r iam_external_id=x7 iam_session_name=s1")
 		check(t, "[pgbouncer]\n"+required+"listen_addr = 127.0.0.1\nserver_tls_sslmode = verify-full\n[databases]\n"+
 			"plain = host=x.example.com port=5433\n* =\n'with space' = password='it''s' user='\"x\\' dbname=d\n"+
 			"iam = "+strings.NewReplacer("password= ", "", "passthrough_port= ", "", "passthrough_names= ", "").Replace(iam)+"\n"+

@@ -44,20 +44,20 @@ func (d *Database) table() []setting {
 			doc: `The endpoint's port, where port is that of a tunnel. Default: port.`,
 		},
 		{
-			name: "iam_profile", value: text(&d.IAMProfile, ""), pending: true,
-			doc: `Profile of the AWS configuration files to take credentials from. Default: what the environment says.`,
+			name: "iam_profile", value: text(&d.IAMProfile, ""),
+			doc: `Profile of the AWS configuration files to take credentials from, before the environment. Default: the usual search, see [iam.md](iam.md).`,
 		},
 		{
-			name: "iam_role_arn", value: text(&d.IAMRoleARN, ""), pending: true,
-			doc: `ARN of a role to assume for making tokens. Default: none, the credentials are used as they are.`,
+			name: "iam_role_arn", value: text(&d.IAMRoleARN, ""),
+			doc: `ARN of a role to assume with those credentials, for one hour at a time, and to make the tokens with. Default: none, the credentials are used as they are.`,
 		},
 		{
-			name: "iam_external_id", value: text(&d.IAMExternalID, ""), pending: true,
-			doc: `External ID that the role's trust policy asks for.`,
+			name: "iam_external_id", value: text(&d.IAMExternalID, ""),
+			doc: `External ID that the trust policy of iam_role_arn asks for.`,
 		},
 		{
-			name: "iam_session_name", value: text(&d.IAMSessionName, ""), pending: true,
-			doc: `Name of the role's session, which CloudTrail shows. Default: pgvalet.`,
+			name: "iam_session_name", value: text(&d.IAMSessionName, ""),
+			doc: `Name of the session of iam_role_arn, which CloudTrail shows. Default: pgvalet.`,
 		},
 		{
 			name: "server_tls_name", value: text(&d.ServerTLSName, ""),

@@ -254,7 +254,12 @@ func (ps *Pools) newTarget(s *Settings, db *config.Database, user string) *backe
 		t.IAM = ps.presented.source(key{db.Name, user})
 		return t
 	case config.ServerAuthIAM:
-		k := auth.TokenKey{Host: db.IAMHost, Port: db.IAMPort, Region: db.IAMRegion, User: user}
+		k := auth.TokenKey{
+			Host: db.IAMHost, Port: db.IAMPort, Region: db.IAMRegion, User: user,
+			Credentials: auth.CredentialKey{
+				Profile: db.IAMProfile, RoleARN: db.IAMRoleARN, ExternalID: db.IAMExternalID, SessionName: db.IAMSessionName,
+			},
+		}
 		t.IAM = &backend.IAM{
 			Token:      func(ctx context.Context) (auth.Token, error) { return ps.tokens.Token(ctx, k) },
 			Invalidate: func(tok auth.Token) { ps.tokens.Invalidate(k, tok) },
