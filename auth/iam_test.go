@@ -196,3 +196,29 @@ func TestTokenRefusesCredentials(t *testing.T) {
 		s.Close()
 	}
 }
+
+// A token for DSQL names neither port nor user, and has its own action for admin.
+func TestTokenDSQL(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *TokenSource, c *credentialSource) {
+		c.set(10*time.Minute+500*time.Millisecond, nil)
+		k := TokenKey{Service: DSQL, Host: "ABCDEF.dsql.eu-west-1.on.aws", Port: 5432, Region: "eu-west-1", User: "app"}
+		got := s.mustToken(t, k)
+		u, err := url.Parse("https://" + got.Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := u.Query()
+		if u.Host != "abcdef.dsql.eu-west-1.on.aws" || q.Get("Action") != "DbConnect" || q.Has("DBUser") || q.Get("X-Amz-Expires") != "600" ||
+			!strings.HasSuffix(q.Get("X-Amz-Credential"), "/eu-west-1/dsql/aws4_request") {
+			t.Errorf("token %s", got.Reveal())
+		}
+		k.User = "admin"
+		if admin := s.mustToken(t, k); !strings.Contains(admin.Reveal(), "Action=DbConnectAdmin&") {
+			t.Errorf("token %s", admin.Reveal())
+		}
+		k.Port = 0
+		if again := s.mustToken(t, k); s.Stats().Signed != 2 || again.Reveal() == "" {
+			t.Errorf("%+v: the port made another token", s.Stats())
+		}
+	})
+}

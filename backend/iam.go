@@ -16,6 +16,7 @@ import (
 // IAM is where the tokens of a Target come from. Both functions are needed, and
 // are called by the goroutine of Connect.
 type IAM struct {
+	Key        auth.TokenKey                                 // what is signed, for the log
 	Token      func(ctx context.Context) (auth.Token, error) // a valid token; called for each attempt to log in
 	Invalidate func(auth.Token)                              // the server refused this one: do not give it out again
 }

@@ -241,3 +241,49 @@ func TestIAMOtherRefusals(t *testing.T) {
 		t.Errorf("%d asked, %d invalidated", r.asked, r.invalidated)
 	}
 }
+
+// Aurora DSQL takes tokens of another kind, and has other words.
+func TestDSQLLogin(t *testing.T) {
+	const host = "abcdefghijklmnopqrst012345.dsql.eu-west-1.on.aws"
+	pg := plainServer.Postgres(t)
+	rds, err := backendtest.StartRDS(backendtest.RDSOptions{
+		DSQL: true, Network: "unix", Address: pg.SocketPath(), Hosts: []string{host}, Region: "eu-west-1",
+		Keys: []backendtest.AccessKey{testKey}, IAMUsers: []string{pg.Superuser, "admin"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rds.Close()
+	if err := pg.Exec(testContext(t), "CREATE ROLE admin LOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := pg.Exec(context.Background(), "DROP ROLE admin"); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Setenv("AWS_ACCESS_KEY_ID", testKey.ID)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", testKey.Secret)
+	source := auth.NewTokenSource(auth.TokenSourceConfig{})
+	defer source.Close()
+	for _, user := range []string{pg.Superuser, "admin"} {
+		key := auth.TokenKey{Service: auth.DSQL, Host: host, Region: "eu-west-1", User: user}
+		target := targetAt(t, rds.Addr())
+		target.User, target.DBName = user, "postgres"
+		target.SSLMode, target.TLSConfig, target.ServerName = config.SSLVerifyFull, &tls.Config{RootCAs: rds.CA().Pool()}, host
+		target.IAM = &IAM{
+			Key:        key,
+			Token:      func(ctx context.Context) (auth.Token, error) { return source.Token(ctx, key) },
+			Invalidate: func(token auth.Token) { source.Invalidate(key, token) },
+		}
+		l := mustConnect(t, target)
+		if got := ask(t, l, "SELECT current_user"); got[0] != user {
+			t.Errorf("logged in as %q", got)
+		}
+		if user == "admin" { // the other's token does not do
+			key.User = "app"
+			_, err := Connect(testContext(t), target)
+			wantLoginError(t, err, "28000", "unable to accept connection, access denied")
+		}
+	}
+}

@@ -162,7 +162,11 @@ func (f *source) checkServerTLS(c *Config) {
 	}
 	if mode >= SSLVerifyCA {
 		hint := ""
-		if d != nil {
+		switch {
+		case d == nil:
+		case d.ServerAuth == ServerAuthDSQL:
+			hint = "; Aurora DSQL's certificates are signed by those"
+		default:
 			hint = "; the authorities of RDS are at " + rdsBundle
 		}
 		f.require(global("server_tls_ca_file"), c.ServerTLSCAFile,

@@ -28,8 +28,7 @@ func (d *Database) table() []setting {
 		},
 		{
 			name: "server_auth", value: choice(&d.ServerAuth, ServerAuthPassword, ServerAuthPassword, ServerAuthIAM, ServerAuthDSQL, ServerAuthClientToken),
-			pendingValues: []string{"dsql"},
-			doc:           `How to log in to the server: with a password, or with an RDS IAM token made from the AWS credentials of the process (iam), with an Aurora DSQL token (dsql), or with the newest token that a client of this database and user has logged in with (client_token, with auth_type iam; pgvalet then needs no AWS credentials).`,
+			doc: `How to log in to the server: with a password, with an RDS IAM token made from the AWS credentials of the process (iam), with an Aurora DSQL token made from them (dsql), or with the newest token that a client of this database and user has logged in with (client_token, with auth_type iam; pgvalet then needs no AWS credentials).`,
 		},
 		{
 			name: "iam_region", value: text(&d.IAMRegion, ""),

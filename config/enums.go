@@ -71,6 +71,10 @@ const (
 // String returns the value as the file writes it.
 func (a ServerAuth) String() string { return [...]string{"password", "iam", "dsql", "client_token"}[a] }
 
+// MakesTokens reports whether pgvalet logs in with tokens that it makes from AWS
+// credentials.
+func (a ServerAuth) MakesTokens() bool { return a == ServerAuthIAM || a == ServerAuthDSQL }
+
 // LoadBalanceHosts is how a list of hosts is used.
 type LoadBalanceHosts uint8
 

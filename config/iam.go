@@ -18,6 +18,9 @@ func completeIAM(d *Database) {
 	if d.IAMPort == unset {
 		d.IAMPort = d.Port
 	}
+	if d.ServerAuth == ServerAuthDSQL && d.DBName == d.Name {
+		d.DBName = "postgres" // the only one there is
+	}
 	if d.IAMRegion == "" {
 		d.IAMRegion, _ = RegionFromHost(d.IAMHost)
 	}
@@ -42,7 +45,7 @@ func (c *Config) getsTokens(d *Database) bool {
 	if d.PoolMode == PoolModePassthrough {
 		return false
 	}
-	return d.ServerAuth == ServerAuthIAM || d.ServerAuth == ServerAuthClientToken || c.AuthType == AuthIAM
+	return d.ServerAuth.MakesTokens() || d.ServerAuth == ServerAuthClientToken || c.AuthType == AuthIAM
 }
 
 func (f *source) checkIAM(c *Config, d *Database) {
@@ -63,7 +66,9 @@ func (f *source) checkIAM(c *Config, d *Database) {
 		f.refuse(key("host"), "%s needs a host name, not a unix socket", because)
 		return
 	}
-	if d.IAMPort == 443 {
+	if d.ServerAuth == ServerAuthDSQL && f.has(key("iam_port")) {
+		f.refuse(key("iam_port"), "has no effect with server_auth = dsql: its tokens name no port")
+	} else if d.IAMPort == 443 {
 		// SigV4 leaves the default port of https out of what it signs.
 		f.refuse(key("iam_port"), "is 443, which no token can be signed for")
 	}
@@ -76,7 +81,7 @@ func (f *source) checkIAM(c *Config, d *Database) {
 		return
 	}
 	if _, err := netip.ParseAddr(d.IAMHost); err == nil {
-		f.refuse(key("iam_host"), "must be the name of the endpoint: RDS accepts no token for the address %s", d.IAMHost)
+		f.refuse(key("iam_host"), "must be the name of the endpoint: no token is accepted for the address %s", d.IAMHost)
 		return
 	}
 	if named[2] == "iam_host" {

@@ -22,6 +22,12 @@ func TestRegionFromHost(t *testing.T) {
 		"mydb.c0abcdefghij.rds.us-isof-south-1.csp.hci.ic.gov":            "us-isof-south-1",
 		"mydb.c0abcdefghij.rds.eusc-de-east-1.amazonaws.eu":               "eusc-de-east-1",
 
+		"abcdefghijklmnopqrst0123456.dsql.us-east-1.on.aws":         "us-east-1",
+		"abcdefghijklmnopqrst0123456.dsql-fnh4.eu-west-2.on.aws":    "eu-west-2",
+		"abcdefghijklmnopqrst0123456.dsql.us-east-1.on.aws.example": "",
+		"dsql.us-east-1.on.aws":                                     "",
+		"x.lambda-url.us-east-1.on.aws":                             "",
+
 		"mydb.global-c0abcdefghij.global.rds.amazonaws.com":          "",
 		"us-east-1.rds.amazonaws.com":                                "",
 		".us-east-1.rds.amazonaws.com":                               "",

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgvalet/pgvalet/auth"
 	"github.com/pgvalet/pgvalet/backend"
 )
 
@@ -194,6 +195,7 @@ func (p *Pool) logIn(ctx context.Context, target *backend.Target, generation uin
 		return nil, nil, err
 	}
 	l.Server = s
+	l.endOfLife = endOfLife(target, s.ConnectedAt)
 	l.log = p.set.log.Named(serverLabel(l))
 	if p.set.config().LogConnections {
 		l.log.Info("new connection to server (from " + s.LocalAddr.String() + ")")
@@ -343,6 +345,20 @@ func (p *Pool) answerWelcome(err error) {
 		ch <- welcomeAnswer{p.welcome, err}
 		delete(p.wantWelcome, ch)
 	}
+}
+
+// Aurora DSQL ends a session after an hour, in the middle of whatever it does.
+// Those that were opened together are closed one after the other before.
+const (
+	dsqlSession = 55 * time.Minute
+	dsqlJitter  = 10 * time.Minute
+)
+
+func endOfLife(t *backend.Target, connectedAt time.Time) time.Time {
+	if t.IAM == nil || t.IAM.Key.Service != auth.DSQL {
+		return time.Time{}
+	}
+	return connectedAt.Add(dsqlSession - rand.N(dsqlJitter))
 }
 
 func newWelcome(params []backend.Parameter, vars backend.Vars) *Welcome {

@@ -58,6 +58,7 @@ type Lease struct {
 	state     state
 	client    uint64 // who has it, 0 for nobody
 	requestAt time.Time
+	endOfLife time.Time // when it must be closed, whatever server_lifetime says; zero: never
 	cancels   int       // cancel requests on their way to the server
 	brief     bool      // the caretaker has nothing to wait for but one query
 	deadline  time.Time // when the caretaker gives up; zero: never

@@ -334,6 +334,8 @@ func (p *Pool) mustClose(l *Lease, now time.Time) string {
 		return l.closeWhy
 	case p.size > 0 && len(p.leases)-p.closing > p.size: // it has become smaller
 		return "too many servers in the pool"
+	case !l.endOfLife.IsZero() && now.After(l.endOfLife):
+		return "server lifetime over"
 	case p.lifetime == 0 && l.requestAt.IsZero():
 		return "" // one use, which is still to come
 	case p.lifetime == 0:

@@ -223,6 +223,16 @@ func (p *Pool) configure(s *Settings, db *config.Database) {
 
 // newTarget is where and how the servers of a pool are logged in to.
 func (ps *Pools) newTarget(s *Settings, db *config.Database, user string) *backend.Target {
+	t := NewTarget(s, db, user, ps.tokens, ps.log)
+	if db.ServerAuth == config.ServerAuthClientToken {
+		t.IAM = ps.presented.source(key{db.Name, user})
+	}
+	return t
+}
+
+// NewTarget is where and how the servers of the pool of db and user are logged in
+// to, but for the tokens that clients bring (client_token).
+func NewTarget(s *Settings, db *config.Database, user string, tokens *auth.TokenSource, log *zap.Logger) *backend.Target {
 	c := s.Config
 	t := &backend.Target{
 		Host:           db.Host,
@@ -236,7 +246,7 @@ func (ps *Pools) newTarget(s *Settings, db *config.Database, user string) *backe
 		ConnectTimeout: c.ServerConnectTimeout,
 		TCP:            backend.NewTCPOptions(&c.Settings),
 		Warn: func(msg string, err error) {
-			ps.log.Warn(msg, zap.String("database", db.Name), zap.String("user", user), zap.Error(err))
+			log.Warn(msg, zap.String("database", db.Name), zap.String("user", user), zap.Error(err))
 		},
 	}
 	for _, p := range [...]backend.Parameter{
@@ -249,20 +259,15 @@ func (ps *Pools) newTarget(s *Settings, db *config.Database, user string) *backe
 			t.Params = append(t.Params, p)
 		}
 	}
-	switch db.ServerAuth {
-	case config.ServerAuthClientToken:
-		t.IAM = ps.presented.source(key{db.Name, user})
+	if db.ServerAuth == config.ServerAuthClientToken {
 		return t
-	case config.ServerAuthIAM:
-		k := auth.TokenKey{
-			Host: db.IAMHost, Port: db.IAMPort, Region: db.IAMRegion, User: user,
-			Credentials: auth.CredentialKey{
-				Profile: db.IAMProfile, RoleARN: db.IAMRoleARN, ExternalID: db.IAMExternalID, SessionName: db.IAMSessionName,
-			},
-		}
+	}
+	if db.ServerAuth.MakesTokens() {
+		k := TokenKey(db, user)
 		t.IAM = &backend.IAM{
-			Token:      func(ctx context.Context) (auth.Token, error) { return ps.tokens.Token(ctx, k) },
-			Invalidate: func(tok auth.Token) { ps.tokens.Invalidate(k, tok) },
+			Key:        k,
+			Token:      func(ctx context.Context) (auth.Token, error) { return tokens.Token(ctx, k) },
+			Invalidate: func(tok auth.Token) { tokens.Invalidate(k, tok) },
 		}
 		return t
 	}
@@ -272,6 +277,21 @@ func (ps *Pools) newTarget(s *Settings, db *config.Database, user string) *backe
 		t.Password = secret
 	}
 	return t
+}
+
+// TokenKey is what the IAM tokens of db are signed for when user logs in.
+func TokenKey(db *config.Database, user string) auth.TokenKey {
+	service := auth.RDS
+	if db.ServerAuth == config.ServerAuthDSQL {
+		service = auth.DSQL
+	}
+	return auth.TokenKey{
+		Service: service,
+		Host:    db.IAMHost, Port: db.IAMPort, Region: db.IAMRegion, User: user,
+		Credentials: auth.CredentialKey{
+			Profile: db.IAMProfile, RoleARN: db.IAMRoleARN, ExternalID: db.IAMExternalID, SessionName: db.IAMSessionName,
+		},
+	}
 }
 
 // serverLabel is how a server is called in the log.

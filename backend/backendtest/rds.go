@@ -22,6 +22,7 @@ type RDSOptions struct {
 	// whoever comes that way: "unix" and Postgres.SocketPath.
 	Network, Address string
 
+	DSQL     bool        // stand in for Aurora DSQL instead: its tokens and its words
 	Port     int         // of 127.0.0.1; default: a free one
 	Hosts    []string    // the endpoint's names; default: DefaultRDSHost
 	Region   string      // default: "us-east-1"
@@ -61,6 +62,7 @@ type Knobs struct {
 //
 // It knows no password, so a user outside rds_iam never gets in.
 type RDS struct {
+	dsql   bool
 	region string
 	port   int
 	clock  func() time.Time
@@ -98,6 +100,7 @@ func StartRDS(o RDSOptions) (*RDS, error) {
 		o.Log = zap.NewNop()
 	}
 	r := &RDS{
+		dsql:   o.DSQL,
 		region: o.Region,
 		clock:  o.Clock,
 		log:    o.Log,
@@ -291,8 +294,12 @@ func (r *RDS) verify(token, user string) (AccessKey, error) {
 	hosts := make([]string, len(r.knobs.Hosts))
 	for i, host := range r.knobs.Hosts {
 		hosts[i] = net.JoinHostPort(host, strconv.Itoa(r.port))
+		if r.dsql {
+			hosts[i] = host
+		}
 	}
 	return TokenCheck{
+		DSQL:   r.dsql,
 		Hosts:  hosts,
 		Region: r.region,
 		User:   user,

@@ -125,6 +125,9 @@ func (s *rdsSession) authenticateIAM() error {
 	s.rds.countRefused(refused.Reason)
 	s.rds.log.Error(refused.Reason.logLine(s.user, key.Principal),
 		zap.String("reason", string(refused.Reason)), zap.String("detail", refused.Detail))
+	if s.rds.dsql {
+		return fatal("28000", "", 0, "", "unable to accept connection, access denied")
+	}
 	return fatal("28000", "auth.c", 334, "auth_failed", "PAM authentication failed for user \"%s\"", s.user)
 }
 

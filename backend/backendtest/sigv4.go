@@ -24,6 +24,7 @@ const (
 	amzDateFormat = "20060102T150405Z"
 	sigAlgorithm  = "AWS4-HMAC-SHA256"
 	sigService    = "rds-db"
+	dsqlService   = "dsql"
 )
 
 // AccessKey is an AWS access key that TokenCheck knows. Its string forms
@@ -47,7 +48,8 @@ func (k AccessKey) GoString() string { return k.String() }
 // is recomputed from the specification of AWS Signature Version 4 (query
 // string authentication), independently of the AWS SDK.
 type TokenCheck struct {
-	Hosts  []string // the endpoint's names, host:port each, in any case
+	DSQL   bool     // the token is for Aurora DSQL: no port and no user in it, an action of its own for admin
+	Hosts  []string // the endpoint's names, host:port each, for DSQL without the port; in any case
 	Region string
 	User   string // of the startup message, byte for byte
 	Now    time.Time
@@ -55,8 +57,11 @@ type TokenCheck struct {
 }
 
 // iamToken is the parsed form of
-// host:port[/]?Action=connect&DBUser=…&X-Amz-…=….
+// host:port[/]?Action=connect&DBUser=…&X-Amz-…=…, or for DSQL of
+// host[/]?Action=DbConnect&X-Amz-…=….
 type iamToken struct {
+	service      string
+	action       string
 	hostPort     string
 	params       map[string]string // decoded, all of the query
 	user         string
@@ -72,30 +77,41 @@ type iamToken struct {
 
 // parseToken takes a token apart and checks its form, which is all that can
 // be said without the key.
-func parseToken(token string) (*iamToken, error) {
+func parseToken(token string, dsql bool) (*iamToken, error) {
 	target, query, ok := strings.Cut(token, "?")
 	if !ok {
 		return nil, refuse(Malformed, "no query")
 	}
-	t := &iamToken{hostPort: strings.TrimSuffix(target, "/")}
-	if _, port, err := net.SplitHostPort(t.hostPort); err != nil || port == "" || strings.ContainsAny(t.hostPort, "/@\n") {
+	t := &iamToken{hostPort: strings.TrimSuffix(target, "/"), service: sigService}
+	_, port, err := net.SplitHostPort(t.hostPort)
+	if dsql {
+		t.service = dsqlService
+		if strings.ContainsAny(t.hostPort, "/@:\n") {
+			return nil, refuse(Malformed, "not a host: %q", t.hostPort)
+		}
+	} else if err != nil || port == "" || strings.ContainsAny(t.hostPort, "/@\n") {
 		return nil, refuse(Malformed, "not host:port: %q", t.hostPort)
 	}
-	var err error
 	if t.params, err = parseQuery(query); err != nil {
 		return nil, err
 	}
+	t.action, t.user = t.params["Action"], t.params["DBUser"]
+	_, named := t.params["DBUser"]
+	switch {
+	case dsql && (named || t.action != "DbConnect" && t.action != "DbConnectAdmin"):
+		return nil, refuse(Malformed, "Action is %q, DBUser %q", t.action, t.user)
+	case !dsql && t.action != "connect":
+		return nil, refuse(Malformed, "Action is %q, not \"connect\"", t.action)
+	case !dsql && t.user == "":
+		return nil, refuse(Malformed, "no DBUser")
+	}
 	for name, want := range map[string]string{
-		"Action":              "connect",
 		"X-Amz-Algorithm":     sigAlgorithm,
 		"X-Amz-SignedHeaders": "host",
 	} {
 		if t.params[name] != want {
 			return nil, refuse(Malformed, "%s is %q, not %q", name, t.params[name], want)
 		}
-	}
-	if t.user = t.params["DBUser"]; t.user == "" {
-		return nil, refuse(Malformed, "no DBUser")
 	}
 	if t.sessionToken, ok = t.params["X-Amz-Security-Token"]; ok && t.sessionToken == "" {
 		return nil, refuse(Malformed, "empty X-Amz-Security-Token")
@@ -110,8 +126,8 @@ func parseToken(token string) (*iamToken, error) {
 		return nil, refuse(Malformed, "X-Amz-Expires is %q, not 1 to 900", t.params["X-Amz-Expires"])
 	}
 	scope := strings.Split(t.params["X-Amz-Credential"], "/")
-	if len(scope) != 5 || scope[0] == "" || scope[3] != sigService || scope[4] != "aws4_request" {
-		return nil, refuse(Malformed, "X-Amz-Credential is not key/date/region/%s/aws4_request", sigService)
+	if len(scope) != 5 || scope[0] == "" || scope[3] != t.service || scope[4] != "aws4_request" {
+		return nil, refuse(Malformed, "X-Amz-Credential is not key/date/region/%s/aws4_request", t.service)
 	}
 	t.keyID, t.scopeDate, t.region = scope[0], scope[1], scope[2]
 	if t.scopeDate != t.amzDate[:8] {
@@ -165,10 +181,10 @@ func (t *iamToken) sign(secret string) []byte {
 	emptyBody := sha256.Sum256(nil)
 	canonical := "GET\n/\n" + strings.Join(pairs, "&") + "\nhost:" + t.hostPort + "\n\nhost\n" + hex.EncodeToString(emptyBody[:])
 	canonicalHash := sha256.Sum256([]byte(canonical))
-	scope := t.scopeDate + "/" + t.region + "/" + sigService + "/aws4_request"
+	scope := t.scopeDate + "/" + t.region + "/" + t.service + "/aws4_request"
 	stringToSign := sigAlgorithm + "\n" + t.amzDate + "\n" + scope + "\n" + hex.EncodeToString(canonicalHash[:])
 	key := []byte("AWS4" + secret)
-	for _, part := range []string{t.scopeDate, t.region, sigService, "aws4_request"} {
+	for _, part := range []string{t.scopeDate, t.region, t.service, "aws4_request"} {
 		key = hmacSHA256(key, part)
 	}
 	return hmacSHA256(key, stringToSign)
@@ -209,7 +225,7 @@ func (c TokenCheck) Verify(token string) error {
 
 // verify also returns the key that the token names, if it is known.
 func (c TokenCheck) verify(token string) (AccessKey, error) {
-	t, err := parseToken(token)
+	t, err := parseToken(token, c.DSQL)
 	if err != nil {
 		return AccessKey{}, err
 	}
@@ -236,7 +252,10 @@ func (c TokenCheck) verifyClaims(t *iamToken, key AccessKey) error {
 	if t.region != c.Region {
 		return refuse(WrongRegion, "signed for %s, this is %s", t.region, c.Region)
 	}
-	if t.user != c.User {
+	if c.DSQL && (t.action == "DbConnectAdmin") != (c.User == "admin") {
+		return refuse(WrongUser, "%s as %q", t.action, c.User)
+	}
+	if !c.DSQL && t.user != c.User {
 		return refuse(WrongUser, "signed for %q", t.user)
 	}
 	if ahead := t.date.Sub(c.Now); ahead > tokenMaxSkew {
