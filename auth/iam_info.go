@@ -70,6 +70,17 @@ func (s *TokenSource) Credentials() []CredentialInfo {
 	return list
 }
 
+// Retrieve makes sure that there are credentials for k, and returns their state.
+// It takes as long as AWS does, but no more than 15 seconds. region is for STS,
+// if nothing else names one.
+func (s *TokenSource) Retrieve(k CredentialKey, region string) (CredentialInfo, error) {
+	if _, err := s.credentials(k, region); err != nil {
+		return CredentialInfo{}, err
+	}
+	list := s.Credentials()
+	return list[slices.IndexFunc(list, func(i CredentialInfo) bool { return i.Key == k })], nil
+}
+
 func (k CredentialKey) compare(o CredentialKey) int {
 	return cmp.Or(cmp.Compare(k.Profile, o.Profile), cmp.Compare(k.RoleARN, o.RoleARN),
 		cmp.Compare(k.ExternalID, o.ExternalID), cmp.Compare(k.SessionName, o.SessionName))

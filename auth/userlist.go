@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -116,6 +117,14 @@ func (u *Userlist) Lookup(user string) (Secret, bool) {
 	}
 	s, ok := u.secrets[user]
 	return s, ok
+}
+
+// Names returns the names of all users, in order.
+func (u *Userlist) Names() []string {
+	if u == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(u.secrets))
 }
 
 // Len returns the number of users.

@@ -53,6 +53,9 @@ func (s *session) answer(body []byte) error {
 	if (method == pgproto3.AuthTypeOk || method == pgproto3.AuthTypeCleartextPassword) && len(body) != 4 {
 		return connectError(BrokenProtocol, "authentication message of %d bytes", len(body))
 	}
+	if !s.auth.asked {
+		s.requested(method)
+	}
 	switch method {
 	case pgproto3.AuthTypeOk:
 		if s.auth.scram != nil && !s.auth.final {

@@ -55,6 +55,10 @@ type Target struct {
 	// of ConnectTimeout. An error of it ends the login and is returned as it is.
 	Admit func(ctx context.Context) (done func(), err error)
 
+	// Trace, if not nil, is told of each step that has ended, well or not. It is
+	// called by the goroutine of Connect.
+	Trace func(Trace)
+
 	// Warn is told what does not end a login: notices, refused tokens, a
 	// failed ConnectQuery. May be nil. It is called by the goroutine of Connect.
 	Warn func(msg string, err error)
@@ -124,7 +128,9 @@ func (t *Target) connect(ctx context.Context, token auth.Token) (*Login, error) 
 		ctx, cancel = context.WithTimeout(ctx, t.ConnectTimeout)
 		defer cancel()
 	}
+	began := time.Now()
 	addrs, err := t.resolve(ctx)
+	t.trace(StepDNS, began, err, func() string { return listAddrs(addrs) })
 	if err != nil {
 		return nil, err
 	}

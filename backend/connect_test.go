@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"runtime"
@@ -35,14 +34,6 @@ func mustConnect(t *testing.T, target *Target) *Login {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
-}
-
-// stream is what messages go over.
-func (l *Login) stream() io.ReadWriter {
-	if l.TLS != nil {
-		return l.TLS
-	}
-	return l.Transport
 }
 
 // ask runs a query on an open connection and returns the first column of its

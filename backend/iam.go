@@ -87,7 +87,12 @@ func (t *Target) newToken(ctx context.Context) (auth.Token, error) {
 		ctx, cancel = context.WithTimeout(ctx, t.ConnectTimeout)
 		defer cancel()
 	}
-	return t.IAM.Token(ctx)
+	began := time.Now()
+	token, err := t.IAM.Token(ctx)
+	t.trace(StepToken, began, err, func() string {
+		return fmt.Sprintf("for %v, expires in %v", signedFor(token), time.Until(token.Expires()).Round(time.Second))
+	})
+	return token, err
 }
 
 // mayCarryToken makes sure that nobody but the right server can read a token.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -29,6 +30,7 @@ type session struct {
 	stage  string // what the server is being waited for, for errors
 	at     progress
 	auth   exchange
+	began  time.Time // of the step that goes on
 
 	taken int    // bytes that have come, of maxLogin
 	body  []byte // of the message received last
@@ -36,7 +38,9 @@ type session struct {
 
 // login opens one connection and logs in on it.
 func (a *attempt) login(e encryption) (*Login, error) {
+	began := time.Now()
 	conn, err := a.t.dial(a.ctx, a.addr)
+	a.t.trace(StepTCP, began, err, func() string { return conn.LocalAddr().String() + " to " + conn.RemoteAddr().String() })
 	if err != nil {
 		return nil, err
 	}
@@ -59,9 +63,26 @@ func (a *attempt) login(e encryption) (*Login, error) {
 }
 
 func (s *session) run(e encryption) error {
-	if err := s.encrypt(e); err != nil {
+	s.began = time.Now()
+	err := s.encrypt(e)
+	if e != plain {
+		s.t.trace(StepTLS, s.began, err, s.describeTLS)
+	}
+	if err != nil {
 		return err
 	}
+	s.began = time.Now()
+	err = s.enter()
+	if s.auth.asked || err == nil {
+		s.t.trace(StepLogin, s.began, err, func() string { return fmt.Sprintf("as %s, server process %d", s.t.User, s.login.PID) })
+	} else {
+		s.t.trace(StepRequest, s.began, err, nil)
+	}
+	return err
+}
+
+// enter is the login after encryption has been settled.
+func (s *session) enter() error {
 	if err := s.authenticate(); err != nil {
 		return err
 	}

@@ -23,7 +23,11 @@ Usage:
   pgvalet [options] CONFIG        run with a configuration file: TOML if its
                                   name ends in .toml, else PgBouncer's .ini
   pgvalet check CONFIG            say whether a configuration is valid (exit 0) or not (exit 1)
+  pgvalet check --connect CONFIG  also log in to its databases, step by step, and say what fails (exit 2);
+                                  --database NAME: only this one; --user NAME: where none is forced; --json
   pgvalet convert [-o FILE] INI   write PgBouncer's configuration as TOML
+  pgvalet iam-policy CONFIG       print the least that IAM must allow, as JSON or with --terraform;
+                                  --resource-id [DATABASE=]ID, --account N
 
 Options:
   -d, --daemon      run in the background; needs pidfile, and logfile or syslog
@@ -77,6 +81,9 @@ func command(args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "convert" {
 		return convert(args[1:], stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == "iam-policy" {
+		return iamPolicy(args[1:], stdout, stderr)
+	}
 	var o options
 	var printVersion bool
 	// As getopt reads them: -qd, -uNAME, and options behind the file.
@@ -117,24 +124,4 @@ func goVersion() string {
 		return info.GoVersion
 	}
 	return "unknown Go version"
-}
-
-// check says whether a configuration and the files that it names can be used.
-func check(args []string, stdout io.Writer) error {
-	if len(args) != 1 || len(args[0]) == 0 || args[0][0] == '-' {
-		return errors.New("usage: pgvalet check CONFIG")
-	}
-	g, err := load(args[0])
-	if err != nil {
-		return err
-	}
-	for _, w := range g.warnings {
-		fmt.Fprintln(stdout, "warning: "+w)
-	}
-	databases := len(g.config.Databases)
-	if g.config.AutoDB != nil {
-		databases++
-	}
-	fmt.Fprintf(stdout, "configuration file %s is valid: %d databases, %d users\n", args[0], databases, g.userlist.Len())
-	return nil
 }
