@@ -7,6 +7,7 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10s
 BENCHTIME ?= 1s
+SOAK ?= 10m
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -38,6 +39,10 @@ test: ## Vet, then run every test
 .PHONY: race
 race: ## Run every test under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -count=1 -race ./...
+
+.PHONY: soak
+soak: ## Rotate credentials, and hang AWS, under load for SOAK (10m)
+	PGVALET_SOAK=$(SOAK) go test -count=1 -v -timeout 2h -run '^(TestCredentialRotation|TestAWSHangs)$$' ./cmd/pgvalet
 
 .PHONY: lint
 lint: ## Run the linters of .golangci.yml; the first run builds them, for some minutes
