@@ -151,6 +151,16 @@ func (s *Server) atRest() bool {
 		s.left == 0 && s.sendLeft == 0 && s.in.Len() == 0 && s.Stream.Queued() == 0 && !s.Stream.Closed()
 }
 
+// Prepared is how many prepared statements of clients the server holds, as far
+// as it has answered or will.
+func (s *Server) Prepared() int { return s.prepared.listed }
+
+// Kept is how many bytes of replies wait here for the rest of their message.
+func (s *Server) Kept() int { return s.in.Len() }
+
+// Left is how many bytes of the reply being carried are still to come.
+func (s *Server) Left() int { return s.left }
+
 // TxStatus is the transaction status of the last ReadyForQuery ('I', 'T', 'E'),
 // or 0 while the server is busy.
 func (s *Server) TxStatus() byte { return s.tx }

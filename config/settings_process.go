@@ -40,7 +40,7 @@ func (s *Settings) timeouts() []setting {
 			doc: `Longest time for one transaction; client and server are closed after it. 0: no limit.`,
 		},
 		{
-			name: "suspend_timeout", value: seconds(&s.SuspendTimeout, 10*time.Second), pending: true,
+			name: "suspend_timeout", value: seconds(&s.SuspendTimeout, 10*time.Second),
 			doc: `Longest time that SUSPEND waits for what is in flight; then the connections that are not done are closed.`,
 		},
 	}

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -64,7 +66,9 @@ type AcceptorOptions struct {
 	PassThrough func(ctx context.Context, l *Login, ahead []byte, askTLS bool) error
 	// ShuttingDown reports whether only the console may still be used.
 	ShuttingDown func() bool
-	Log          *zap.Logger
+	// NextID returns the number of a new connection.
+	NextID func() uint64
+	Log    *zap.Logger
 	// Slots is how many logins may compute at the same time, at least 1.
 	Slots int
 }
@@ -81,7 +85,6 @@ type Acceptor struct {
 	cancel    context.CancelFunc
 	freePlace func() // undoes takePlace; one for all clients, because each keeps it
 
-	lastID  atomic.Uint64
 	logins  atomic.Int64
 	clients atomic.Int64 // what max_client_conn limits
 
@@ -89,12 +92,16 @@ type Acceptor struct {
 
 	mu        sync.Mutex // guards the fields below, and wg.Add against Close
 	listeners map[net.Listener]struct{}
+	loggingIn map[*client]struct{}
 	closed    bool
 }
 
 // NewAcceptor returns an Acceptor that serves nothing yet.
 func NewAcceptor(o AcceptorOptions) *Acceptor {
-	a := &Acceptor{o: o, admission: newAdmission(o.Slots), ldapSlots: make(chan struct{}, maxLDAP), listeners: make(map[net.Listener]struct{})}
+	a := &Acceptor{
+		o: o, admission: newAdmission(o.Slots), ldapSlots: make(chan struct{}, maxLDAP),
+		listeners: make(map[net.Listener]struct{}), loggingIn: make(map[*client]struct{}),
+	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.queries = authQueries{pools: o.Pools, ctx: a.ctx, wg: &a.wg, running: make(map[authQuery]*asking)}
 	a.proofs.init(a.ctx, o.Pools, &a.wg)
@@ -187,6 +194,24 @@ func passing(err error) bool {
 // yet.
 func (a *Acceptor) Logins() int { return int(a.logins.Load()) }
 
+// LoggingIn returns the connections whose login is in progress.
+func (a *Acceptor) LoggingIn() []ClientInfo {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := make([]ClientInfo, 0, len(a.loggingIn))
+	for c := range a.loggingIn {
+		list = append(list, c.info())
+	}
+	return list
+}
+
+// Listeners returns what Serve is accepting clients on.
+func (a *Acceptor) Listeners() []net.Listener {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Keys(a.listeners))
+}
+
 // Clients returns the number of clients that count for max_client_conn: those
 // that have sent their start-up packet and whose Login.Release was not called.
 func (a *Acceptor) Clients() int { return int(a.clients.Load()) }
@@ -215,6 +240,14 @@ func (a *Acceptor) serve(conn net.Conn, passage string) {
 	cfg := a.o.Config()
 	backend.NewTCPOptions(&cfg.Settings).Apply(conn)
 	c := newClient(a, cfg, conn)
+	a.mu.Lock()
+	a.loggingIn[c] = struct{}{}
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		delete(a.loggingIn, c)
+		a.mu.Unlock()
+	}()
 	ctx := a.ctx
 	if cfg.ClientLoginTimeout > 0 {
 		deadline := c.login.Since.Add(cfg.ClientLoginTimeout)

@@ -3,6 +3,7 @@ package frontend
 import (
 	"cmp"
 	"context"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -21,6 +22,10 @@ const consoleName = "pgbouncer"
 // imitated is the version of PgBouncer whose console this one is like. Tools
 // decide by it which columns to expect.
 const imitated = "1.25.2"
+
+// Version is how pgvalet of the given version introduces itself where PgBouncer
+// would. Tools look for a version of PgBouncer there, and take the first one.
+func Version(own string) string { return "PgBouncer " + imitated + " (pgvalet " + own + ")" }
 
 // ShutdownMode is how much SHUTDOWN waits for.
 type ShutdownMode int
@@ -42,11 +47,17 @@ type ConsoleOptions struct {
 	Reload func() error
 	// Status is told the figures of each stats_period, if it is not nil.
 	Status func(line string)
-	// Shutdown begins to end the process, and returns at once.
-	Shutdown func(mode ShutdownMode)
-	Version  string     // pgvalet's own
-	Logins   func() int // how many logins are in progress
-	Log      *zap.Logger
+	// Shutdown begins to end the process, and returns at once; ShuttingDown
+	// reports whether that has begun.
+	Shutdown     func(mode ShutdownMode)
+	ShuttingDown func() bool
+	Version      string // pgvalet's own
+	// LoggingIn returns the logins in progress, Listeners what is accepted on,
+	// Users the names in auth_file.
+	LoggingIn func() []ClientInfo
+	Listeners func() []net.Listener
+	Users     func() []string
+	Log       *zap.Logger
 }
 
 // Console is the database "pgbouncer": it shows what pgvalet is doing and takes
@@ -115,14 +126,29 @@ func (c *Console) remove(s *consoleSession) {
 	delete(c.sessions, s)
 }
 
-// countQuery counts a command for SHOW STATS.
-func (c *Console) countQuery(took time.Duration) {
+// countQuery counts a command for SHOW STATS, which is to see itself; the
+// function that it returns notes the end.
+func (c *Console) countQuery() (ended func()) {
+	begin := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counted.Queries++
 	c.counted.Xacts++
-	c.counted.QueryTime += took
-	c.counted.XactTime += took
+	return func() {
+		took := time.Since(begin)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.counted.QueryTime += took
+		c.counted.XactTime += took
+	}
+}
+
+// count adds to the bytes that clients of the console have sent and received.
+func (c *Console) count(received, sent int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counted.Received += uint64(received)
+	c.counted.Sent += uint64(sent)
 }
 
 // clients returns the state of every client, the console's own among them, in

@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,23 +45,40 @@ func consoleCommands() []consoleCommand {
 		{
 			name: "PAUSE", args: "[db]", admin: true, run: (*consoleSession).pause,
 			help: "Lends no more servers of the database, or of all, closes them as they become free, and returns when the last is closed. " +
-				"Clients stay connected and wait. Cancelling the command resumes what it has paused; a console that disconnects leaves it paused.",
+				"Clients stay connected and wait. Cancelling the command, or disconnecting before it has returned, undoes it.",
 		},
 		{
 			name: "RESUME", args: "[db]", admin: true, run: (*consoleSession).resume,
-			help: "Undoes `PAUSE` and `KILL`.",
+			help: "Undoes `PAUSE` of the same database, or `KILL`; without a database `PAUSE` of all, or `SUSPEND`.",
+		},
+		{
+			name: "DISABLE", args: "db", admin: true, run: (*consoleSession).disable,
+			help: "Turns new clients of the database away. Those that are connected stay.",
+		},
+		{
+			name: "ENABLE", args: "db", admin: true, run: (*consoleSession).enable,
+			help: "Undoes `DISABLE`.",
 		},
 		{
 			name: "RECONNECT", args: "[db]", admin: true, run: (*consoleSession).reconnect,
 			help: "Replaces the servers of the database, or all: each is closed as soon as it is free.",
 		},
 		{
+			name: "WAIT_CLOSE", args: "[db]", admin: true, run: (*consoleSession).waitClose,
+			help: "Returns when all servers of the database, or of all, that are to be closed are closed: after `RECONNECT`, or a `RELOAD` that has changed where they are.",
+		},
+		{
 			name: "KILL", args: "[db]", admin: true, run: (*consoleSession).kill,
-			help: "Drops the clients and the servers of the database, or all, at once, and pauses it until `RESUME`.",
+			help: "Drops the clients and the servers of the database, or of each, at once, and pauses it until `RESUME db`.",
 		},
 		{
 			name: "KILL_CLIENT", args: "id", admin: true, run: (*consoleSession).killClient,
 			help: "Drops one client, by its `id` in `SHOW CLIENTS`.",
+		},
+		{
+			name: "SUSPEND", admin: true, run: (*consoleSession).suspend,
+			help: "Stops all traffic: reads nothing more from clients and servers, and returns when what was read is sent. Clients that do not take it within `suspend_timeout` are closed. " +
+				"Whoever disconnects after it, or cancels it, resumes.",
 		},
 		{
 			name: "SHUTDOWN", args: "[WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]", admin: true, run: (*consoleSession).shutdown,
@@ -89,32 +107,39 @@ func consoleCommands() []consoleCommand {
 // failure is an error that the session survives.
 func failure(code, message string) *Error { return &Error{"ERROR", code, message} }
 
+// complaint is an error of a command. PgBouncer has one code for all of them,
+// which its tools may compare: on the console, alone, it is kept.
+func complaint(message string) *Error { return failure("08P01", message) }
+
 // The errors of the console's commands, in PgBouncer's words.
 var (
-	errAdminNeeded   = failure("42501", "admin access needed")
+	errAdminNeeded   = complaint("admin access needed")
 	errReload        = failure("F0000", "RELOAD failed, see logs for additional details")
-	errSet           = failure("0A000", "SET failed: settings change by the configuration file and RELOAD only")
-	errClientPointer = failure("22P02", "invalid client pointer supplied")
-	errNoClient      = failure("42704", "client not found")
-	errPaused        = failure("55000", pool.ErrAlreadyPaused.Error())
-	errNotPaused     = failure("55000", pool.ErrNotPaused.Error())
+	errSet           = complaint("SET failed: settings change by the configuration file and RELOAD only")
+	errClientPointer = complaint("invalid client pointer supplied")
+	errNoClient      = complaint("client not found")
+	errNeedsDatabase = complaint("a database is required")
+	errSuspendPaused = complaint("cannot suspend with paused databases")
+	errEnding        = complaint("pooler is shutting down")
 	errCanceled      = failure("57014", "canceling statement due to user request")
 )
+
+// adminVerbs are how an error names a command that the console's own database
+// cannot have done to it.
+var adminVerbs = map[string]string{"WAIT_CLOSE": "wait in"}
 
 // poolError turns the error of a command about a database into what the client
 // is told.
 func poolError(st *consoleStatement, err error) error {
 	switch {
+	case errors.Is(err, pool.ErrNotPaused) && st.arg != "", errors.Is(err, pool.ErrNoSuchDatabase) && isConsole(st.arg) && st.command.name == "RESUME":
+		return complaint("database " + printable(st.arg) + " is not paused")
 	case errors.Is(err, pool.ErrNoSuchDatabase) && isConsole(st.arg):
-		return failure("0A000", fmt.Sprintf("cannot %s admin db: %s", strings.ToLower(st.command.name), st.arg))
+		return complaint(fmt.Sprintf("cannot %s admin db: %s", cmp.Or(adminVerbs[st.command.name], strings.ToLower(st.command.name)), st.arg))
 	case errors.Is(err, pool.ErrNoSuchDatabase):
-		return failure("3D000", "no such database: "+printable(st.arg))
-	case errors.Is(err, pool.ErrAlreadyPaused):
-		return errPaused
-	case errors.Is(err, pool.ErrNotPaused) && st.arg != "":
-		return failure("55000", "database "+printable(st.arg)+" is not paused")
-	case errors.Is(err, pool.ErrNotPaused):
-		return errNotPaused
+		return complaint("no such database: " + printable(st.arg))
+	case errors.Is(err, pool.ErrAlreadyPaused), errors.Is(err, pool.ErrNotPaused), errors.Is(err, pool.ErrResumed):
+		return complaint(err.Error())
 	}
 	return err
 }
@@ -147,22 +172,78 @@ func (s *consoleSession) reload(st *consoleStatement) error {
 	return nil
 }
 
-func (s *consoleSession) pause(st *consoleStatement) error {
-	s.note(st)
-	pools := s.console.o.Pools
-	err := s.wait(func(ctx context.Context) error { return pools.Pause(ctx, st.arg) })
-	if errors.Is(err, errInterrupted) {
-		if err := pools.Resume(st.arg); err != nil {
-			s.log.Warn("PAUSE was cancelled: " + err.Error()) // somebody else has resumed
-		}
+// undone runs a command that takes effect at once and then waits, and undoes it
+// if the client does not wait for its end.
+func (s *consoleSession) undone(st *consoleStatement, command func(ctx context.Context) error, undo func()) error {
+	err := s.wait(command)
+	switch {
+	case errors.Is(err, errInterrupted):
+		s.log.Info(st.command.name + " was cancelled, doing RESUME")
+		undo()
 		return errCanceled
+	case errors.Is(err, errClientGone):
+		s.log.Info("admin disappeared during " + st.command.name + ", doing RESUME")
+		undo()
 	}
 	return poolError(st, err)
 }
 
+func (s *consoleSession) pause(st *consoleStatement) error {
+	s.note(st)
+	pools := s.console.o.Pools
+	if s.console.o.Sessions.Suspended() {
+		return poolError(st, pool.ErrAlreadyPaused)
+	}
+	return s.undone(st, func(ctx context.Context) error { return pools.Pause(ctx, st.arg) }, func() {
+		_ = pools.Resume(st.arg) // somebody else may have done it
+	})
+}
+
+func (s *consoleSession) suspend(st *consoleStatement) error {
+	s.note(st)
+	sessions, pools := s.console.o.Sessions, s.console.o.Pools
+	switch {
+	case pools.PausedAll():
+		return poolError(st, pool.ErrAlreadyPaused)
+	case pools.AnyPaused():
+		return errSuspendPaused
+	}
+	err := s.undone(st, sessions.Suspend, func() {}) // it has undone it itself
+	s.suspender = s.suspender || err == nil
+	return err
+}
+
 func (s *consoleSession) resume(st *consoleStatement) error {
 	s.note(st)
+	switch {
+	case st.arg != "":
+	case s.console.o.ShuttingDown():
+		return errEnding
+	case s.console.o.Sessions.Resume():
+		return nil
+	}
 	return poolError(st, s.console.o.Pools.Resume(st.arg))
+}
+
+func (s *consoleSession) disable(st *consoleStatement) error { return s.setDisabled(st, true) }
+
+func (s *consoleSession) enable(st *consoleStatement) error { return s.setDisabled(st, false) }
+
+func (s *consoleSession) setDisabled(st *consoleStatement, disabled bool) error {
+	if st.arg == "" {
+		return errNeedsDatabase
+	}
+	s.note(st)
+	return poolError(st, s.console.o.Pools.SetDisabled(st.arg, disabled))
+}
+
+func (s *consoleSession) waitClose(st *consoleStatement) error {
+	s.note(st)
+	err := s.wait(func(ctx context.Context) error { return s.console.o.Pools.WaitClose(ctx, st.arg) })
+	if errors.Is(err, errInterrupted) {
+		return errCanceled
+	}
+	return poolError(st, err)
 }
 
 func (s *consoleSession) reconnect(st *consoleStatement) error {
@@ -172,6 +253,9 @@ func (s *consoleSession) reconnect(st *consoleStatement) error {
 
 func (s *consoleSession) kill(st *consoleStatement) error {
 	s.note(st)
+	if s.console.o.Sessions.Suspended() {
+		return poolError(st, pool.ErrAlreadyPaused)
+	}
 	if err := s.console.o.Pools.Kill(st.arg); err != nil {
 		return poolError(st, err)
 	}

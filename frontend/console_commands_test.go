@@ -34,8 +34,8 @@ func outcomeOf(list []string, err error) string {
 func TestConsoleCommands(t *testing.T) {
 	f := startConsole(t, consoleConfig(t, noServer))
 	const (
-		needed  = "ERROR 42501 admin access needed"
-		unknown = "ERROR 42601 invalid command '"
+		needed  = "ERROR 08P01 admin access needed"
+		unknown = "ERROR 08P01 invalid command '"
 		use     = "', use SHOW HELP;"
 	)
 	f.reloads <- errors.New("no such file")
@@ -59,7 +59,7 @@ func TestConsoleCommands(t *testing.T) {
 		{"root", "", ""},
 		{"root", ";; -- ;\n/* ; */", ""},
 		{"root", "SHOW", unknown + "SHOW" + use},
-		{"root", "SHOW mem;", unknown + "SHOW mem" + use},
+		{"root", "SHOW memory;", unknown + "SHOW memory" + use},
 		{"root", " show  'pools' ", unknown + "show  'pools'" + use},
 		{"root", "SHOW pools clients", unknown + "SHOW pools clients" + use},
 		{"root", "show \"Pools\"", "SHOW"},
@@ -76,30 +76,54 @@ func TestConsoleCommands(t *testing.T) {
 		{"root", "SET x 1 2", unknown + "SET x 1 2" + use},
 		{"root", "SET extra_float_digits TO -3", "SET"},
 		{"root", "set \"timezone\" = 'it''s'", "SET"},
-		{"root", "SET pool_mode = session", "ERROR 0A000 SET failed: settings change by the configuration file and RELOAD only"},
-		{"root", "SET version = 2", "ERROR 0A000 SET failed: settings change by the configuration file and RELOAD only"},
+		{"root", "SET pool_mode = session", "ERROR 08P01 SET failed: settings change by the configuration file and RELOAD only"},
+		{"root", "SET version = 2", "ERROR 08P01 SET failed: settings change by the configuration file and RELOAD only"},
 		{"root", "SHOW VERSION; SHOW STATE", "SHOW"},
 		{"root", "PAUSE shop; SHOW NOTHING", unknown + "SHOW NOTHING" + use}, // and nothing is paused:
-		{"root", "RESUME shop", "ERROR 55000 database shop is not paused"},
-		{"root", "RESUME", "ERROR 55000 pooler is not paused/suspended"},
-		{"root", "PAUSE nothere", "ERROR 3D000 no such database: nothere"},
-		{"root", "PAUSE SHOP", "ERROR 3D000 no such database: SHOP"},
-		{"root", "PAUSE pgbouncer", "ERROR 0A000 cannot pause admin db: pgbouncer"},
-		{"root", "KILL pgvalet", "ERROR 0A000 cannot kill admin db: pgvalet"},
-		{"root", "KILL nothere", "ERROR 3D000 no such database: nothere"},
-		{"root", "RECONNECT \"no\"\"there\"", "ERROR 3D000 no such database: no\"there"},
-		{"root", "RESUME nothere", "ERROR 3D000 no such database: nothere"},
+		{"root", "RESUME shop", "ERROR 08P01 database shop is not paused"},
+		{"root", "RESUME", "ERROR 08P01 pooler is not paused/suspended"},
+		{"root", "PAUSE nothere", "ERROR 08P01 no such database: nothere"},
+		{"root", "PAUSE SHOP", "ERROR 08P01 no such database: SHOP"},
+		{"root", "PAUSE pgbouncer", "ERROR 08P01 cannot pause admin db: pgbouncer"},
+		{"root", "KILL pgvalet", "ERROR 08P01 cannot kill admin db: pgvalet"},
+		{"root", "WAIT_CLOSE pgbouncer", "ERROR 08P01 cannot wait in admin db: pgbouncer"},
+		{"root", "DISABLE pgbouncer", "ERROR 08P01 cannot disable admin db: pgbouncer"},
+		{"root", "RESUME pgbouncer", "ERROR 08P01 database pgbouncer is not paused"},
+		{"root", "KILL nothere", "ERROR 08P01 no such database: nothere"},
+		{"root", "RECONNECT \"no\"\"there\"", "ERROR 08P01 no such database: no\"there"},
+		{"root", "RESUME nothere", "ERROR 08P01 no such database: nothere"},
+		{"root", "WAIT_CLOSE nothere", "ERROR 08P01 no such database: nothere"},
+		{"root", "ENABLE nothere", "ERROR 08P01 no such database: nothere"},
+		{"root", "DISABLE", "ERROR 08P01 a database is required"},
+		{"root", "ENABLE", "ERROR 08P01 a database is required"},
 		{"root", "RECONNECT shop", "RECONNECT"},
+		{"root", "WAIT_CLOSE shop", "WAIT_CLOSE"},
+		{"root", "WAIT_CLOSE", "WAIT_CLOSE"},
+		{"root", "DISABLE shop", "DISABLE"},
+		{"root", "ENABLE shop", "ENABLE"},
 		{"root", "PAUSE shop", "PAUSE"},
-		{"root", "PAUSE shop", "ERROR 55000 already suspended/paused"},
+		{"root", "PAUSE shop", "PAUSE"},
+		{"root", "SUSPEND", "ERROR 08P01 cannot suspend with paused databases"},
+		{"root", "RESUME", "ERROR 08P01 pooler is not paused/suspended"},
 		{"root", "PAUSE", "PAUSE"},
-		{"root", "PAUSE", "ERROR 55000 already suspended/paused"},
-		{"root", "RESUME shop", "RESUME"},
-		{"root", "KILL", "KILL"},
+		{"root", "PAUSE", "ERROR 08P01 already suspended/paused"},
+		{"root", "PAUSE nothere", "ERROR 08P01 already suspended/paused"},
+		{"root", "KILL", "ERROR 08P01 already suspended/paused"},
+		{"root", "SUSPEND", "ERROR 08P01 already suspended/paused"},
 		{"root", "RESUME", "RESUME"},
-		{"root", "KILL_CLIENT", "ERROR 22P02 invalid client pointer supplied"},
-		{"root", "KILL_CLIENT it", "ERROR 22P02 invalid client pointer supplied"},
-		{"root", "KILL_CLIENT 4711", "ERROR 42704 client not found"},
+		{"root", "RESUME shop", "RESUME"}, // which was paused by itself
+		{"root", "KILL", "KILL"},
+		{"root", "RESUME", "ERROR 08P01 pooler is not paused/suspended"},
+		{"root", "RESUME stock", "RESUME"},
+		{"root", "RESUME shop", "RESUME"},
+		{"root", "SUSPEND", "SUSPEND"},
+		{"root", "SUSPEND", "ERROR 08P01 already suspended/paused"},
+		{"root", "PAUSE", "ERROR 08P01 already suspended/paused"},
+		{"root", "KILL", "ERROR 08P01 already suspended/paused"},
+		{"root", "RESUME", "RESUME"},
+		{"root", "KILL_CLIENT", "ERROR 08P01 invalid client pointer supplied"},
+		{"root", "KILL_CLIENT it", "ERROR 08P01 invalid client pointer supplied"},
+		{"root", "KILL_CLIENT 4711", "ERROR 08P01 client not found"},
 		{"root", "RELOAD", "ERROR F0000 RELOAD failed, see logs for additional details"},
 	} {
 		list, err := simple(t, conns[tt.user], tt.sql)
@@ -145,7 +169,7 @@ func TestConsoleRightsChange(t *testing.T) {
 	less := *cfg
 	less.AdminUsers = nil
 	f.config.Store(&less)
-	if _, err := simple(t, conn, "RECONNECT"); sqlState(err) != "42501" {
+	if _, err := simple(t, conn, "RECONNECT"); outcomeOf(nil, err) != "ERROR 08P01 admin access needed" {
 		t.Errorf("not an admin any more: %v", err)
 	}
 }
@@ -238,6 +262,19 @@ func (f *consoleFixture) pausing(t *testing.T, conn *pgx.Conn) (done <-chan stri
 	return c
 }
 
+// killClientOf kills the one client of a database.
+func (f *consoleFixture) killClientOf(t *testing.T, database string) {
+	t.Helper()
+	conn := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
+	for row := range strings.Lines(must(t, conn, "SHOW CLIENTS")) {
+		if row = strings.TrimSpace(row); strings.Contains(row, "|"+database+"|none|") {
+			must(t, conn, "KILL_CLIENT "+row[strings.LastIndexByte(row, '|')+1:])
+			return
+		}
+	}
+	t.Fatalf("%s has no client", database)
+}
+
 func TestConsoleShowsClientsAndServers(t *testing.T) {
 	f, _ := startBusy(t)
 	conn := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
@@ -253,7 +290,7 @@ func TestConsoleShowsClientsAndServers(t *testing.T) {
 	client, server := clients[0], servers[0]
 	for column, want := range map[string][2]string{
 		"type": {"C", "S"}, "user": {"plain", "owner"}, "database": {"shop", "shop"}, "state": {"active", "active"}, "addr": {"127.0.0.1", "127.0.0.1"},
-		"link": {field(server, "ptr"), field(client, "ptr")}, "remote_pid": {"0", "1234"}, "application_name": {"tester", ""}, "close_needed": {"0", "0"},
+		"link": {field(server, "ptr"), field(client, "ptr")}, "remote_pid": {"0", "1234"}, "application_name": {"tester", "tester"}, "close_needed": {"0", "0"},
 	} {
 		if got := [2]string{field(client, column), field(server, column)}; got != want {
 			t.Errorf("%s of client and server: %q, want %q", column, got, want)
@@ -281,7 +318,7 @@ func TestConsolePauseIsCancelled(t *testing.T) {
 	if got := <-done; got != "ERROR 57014 canceling statement due to user request" {
 		t.Errorf("cancelled PAUSE: %s", got)
 	}
-	if f.pools.Paused("shop") || f.pools.Paused("stock") {
+	if f.pools.PausedAll() {
 		t.Error("still paused")
 	}
 	if got := must(t, conn, "SHOW VERSION"); !strings.HasPrefix(got, "SHOW\nPgBouncer") {
@@ -296,17 +333,14 @@ func TestConsolePauseWaitsForServers(t *testing.T) {
 	f, client := startBusy(t)
 	conn := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
 	done := f.pausing(t, conn)
-	other := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
-	id := must(t, other, "SHOW CLIENTS")
-	id, _, _ = strings.Cut(id, "\nC|root")
-	must(t, other, "KILL_CLIENT "+id[strings.LastIndexByte(id, '|')+1:])
+	f.killClientOf(t, "shop")
 	if got := outcomeOf(simple(t, client, "SELECT 1")); got != "FATAL 57P01 admin forced disconnect" {
 		t.Errorf("killed client: %s", got)
 	}
 	if got := <-done; got != "PAUSE" {
 		t.Errorf("PAUSE: %s", got)
 	}
-	if !f.pools.Paused("shop") {
+	if !f.pools.PausedAll() {
 		t.Error("not paused")
 	}
 }
@@ -324,8 +358,7 @@ func TestConsoleKill(t *testing.T) {
 	}
 }
 
-// A client that disconnects while it waits is noticed; the pause stays, as in
-// PgBouncer.
+// A client that disconnects while its PAUSE waits does not leave it behind.
 func TestConsolePauseLosesItsClient(t *testing.T) {
 	eachWay(t, func(t *testing.T, prepare func(*fixture)) {
 		f, _ := startBusy(t, prepare)
@@ -336,14 +369,10 @@ func TestConsolePauseLosesItsClient(t *testing.T) {
 		}
 		f.paused(t)
 		conn.Close()
-		other := f.open(t, "watcher", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
-		for give := time.Now().Add(testTimeout); strings.Contains(must(t, other, "SHOW CLIENTS"), "C|root|"); {
+		for give := time.Now().Add(testTimeout); f.pools.PausedAll(); <-time.After(time.Millisecond) {
 			if time.Now().After(give) {
-				t.Fatal("the end of a waiting client is not noticed")
+				t.Fatal("paused without anybody who waits for it")
 			}
-		}
-		if !f.pools.Paused("shop") {
-			t.Error("not paused any more")
 		}
 	})
 }
@@ -360,9 +389,9 @@ func TestConsoleAnswersAfterTheWait(t *testing.T) {
 			}
 		}
 		f.paused(t)
-		must(t, f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol), "KILL shop")
+		f.killClientOf(t, "shop")
 		want := []string{
-			"CommandComplete PAUSE", "ReadyForQuery", "ERROR 42601 invalid command 'SHOW NOTHING', use SHOW HELP;", "ReadyForQuery",
+			"CommandComplete PAUSE", "ReadyForQuery", "ERROR 08P01 invalid command 'SHOW NOTHING', use SHOW HELP;", "ReadyForQuery",
 			"EmptyQueryResponse", "ReadyForQuery",
 		}
 		if got := replies(t, front, len(want)); !slices.Equal(got, want) {

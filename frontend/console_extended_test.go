@@ -102,9 +102,9 @@ func TestConsoleExtendedProtocol(t *testing.T) {
 		{
 			"an error ends the batch",
 			[]pgproto3.FrontendMessage{
-				&pgproto3.Parse{Query: "SHOW MEM"}, bind, run, &pgproto3.Query{String: "SHOW STATE"}, &pgproto3.Close{ObjectType: 'S'}, sync, show, sync,
+				&pgproto3.Parse{Query: "SHOW MEMORY"}, bind, run, &pgproto3.Query{String: "SHOW STATE"}, &pgproto3.Close{ObjectType: 'S'}, sync, show, sync,
 			},
-			[]string{"ERROR 42601 invalid command 'SHOW MEM', use SHOW HELP;", ready, "ParseComplete", ready},
+			[]string{"ERROR 08P01 invalid command 'SHOW MEMORY', use SHOW HELP;", ready, "ParseComplete", ready},
 		},
 		{
 			"two in one",

@@ -36,7 +36,7 @@ func (c *Console) parse(sql string) ([]*consoleStatement, error) {
 }
 
 func invalidCommand(text string) *Error {
-	return failure("42601", "invalid command '"+printable(text)+"', use SHOW HELP;")
+	return complaint("invalid command '" + printable(text) + "', use SHOW HELP;")
 }
 
 // statement looks up the command that tokens are, with its arguments.

@@ -18,9 +18,12 @@ The console is a database of its own, ` + "`pgbouncer` (or `pgvalet`)" + `, for 
 On the unix socket the user ` + "`pgbouncer`" + ` is an admin without a password, if the client runs as the same system user as pgvalet.
 With auth_type any, everybody may look. In an HBA file the console is the database ` + "`pgbouncer`" + `.
 
-Its commands, tables and texts are PgBouncer's. Other than there, every driver can use it: it speaks the extended protocol,
-takes several commands at once, separated by semicolons, and any startup parameter, and answers an empty query. Errors have
-an SQLSTATE that says what is wrong.
+Its commands, tables, texts and the SQLSTATE of its errors (08P01) are PgBouncer's. Other than there, every driver can use it: it
+speaks the extended protocol, takes several commands at once, separated by semicolons, and any startup parameter, and answers
+an empty query.
+
+` + "`SHOW VERSION` answers `PgBouncer X (pgvalet Y)`, as does the first line of `pgvalet --version`: X is the version of" + `
+PgBouncer that tools may take this console for, Y is pgvalet's own. For the same reason the parameter ` + "`server_version` is `X/bouncer`" + `.
 
 Letter case does not matter, except in names of databases. A name with anything but letters, digits and underscores stands in
 double quotes. ` + "`SELECT pools` is the same as `SHOW pools`" + `.

@@ -14,6 +14,8 @@ import (
 type columnType uint32
 
 const (
+	columnBytea   columnType = 17
+	columnInt8    columnType = 20
 	columnInt4    columnType = 23
 	columnText    columnType = 25
 	columnNumeric columnType = 1700
@@ -25,31 +27,33 @@ type column struct {
 	typ  columnType
 }
 
-// columnsOf reads a list of columns: "name" is text, "name:i" an int4, "name:n"
-// a numeric.
+// columnLetters are how columnsOf writes types: those of PgBouncer's source.
+var columnLetters = map[string]columnType{"": columnText, "i": columnInt4, "q": columnInt8, "n": columnNumeric, "b": columnBytea}
+
+// columnsOf reads a list of columns: "name" is text, "name:i" has one of
+// columnLetters.
 func columnsOf(spec string) []column {
 	var list []column
 	for word := range strings.FieldsSeq(spec) {
 		name, kind, _ := strings.Cut(word, ":")
-		list = append(list, column{name, map[string]columnType{"": columnText, "i": columnInt4, "n": columnNumeric}[kind]})
+		list = append(list, column{name, columnLetters[kind]})
 	}
 	return list
 }
 
 func (t columnType) String() string {
-	switch t {
-	case columnInt4:
-		return "int4"
-	case columnNumeric:
-		return "numeric"
-	}
-	return "text"
+	return map[columnType]string{
+		columnBytea: "bytea", columnInt8: "int8", columnInt4: "int4", columnText: "text", columnNumeric: "numeric",
+	}[t]
 }
 
 // size is the type's typlen.
 func (t columnType) size() int16 {
-	if t == columnInt4 {
+	switch t {
+	case columnInt4:
 		return 4
+	case columnInt8:
+		return 8
 	}
 	return -1
 }
@@ -95,6 +99,8 @@ func encodeValue(t columnType, inBinary bool, v any) []byte {
 	switch {
 	case !inBinary || t == columnText:
 		return strconv.AppendUint([]byte{}, n, 10)
+	case t == columnInt8:
+		return binary.BigEndian.AppendUint64(nil, n)
 	case t == columnInt4:
 		return binary.BigEndian.AppendUint32(nil, uint32(n))
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
+
+	"github.com/pgvalet/pgvalet/pool"
 )
 
 const (
@@ -35,6 +37,7 @@ type consoleSession struct {
 	statements map[string]*consoleStatement
 	portals    map[string]*consolePortal
 	skipping   bool // an error is answered: everything up to Sync is ignored
+	suspender  bool // it has done SUSPEND
 
 	mu        sync.Mutex // guards the fields below
 	requestAt time.Time  // when the last command began
@@ -47,14 +50,27 @@ func newConsoleSession(c *Console, l *Login) *consoleSession {
 		console:    c,
 		login:      l,
 		log:        c.o.Log.Named(l.Label()),
-		reader:     &watchedReader{login: l},
+		reader:     &watchedReader{login: l, count: c.count},
 		statements: make(map[string]*consoleStatement),
 		portals:    make(map[string]*consolePortal),
 		requestAt:  l.Since,
 	}
-	s.backend = pgproto3.NewBackend(s.reader, l.Conn())
+	s.backend = pgproto3.NewBackend(s.reader, countingWriter{l.Conn(), c.count})
 	s.backend.SetMaxBodyLen(maxConsoleMessage)
 	return s
+}
+
+// countingWriter counts what is sent.
+type countingWriter struct {
+	io.Writer
+	count func(received, sent int)
+}
+
+// Write implements io.Writer.
+func (w countingWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.count(0, n)
+	return n, err
 }
 
 // info is the session in SHOW CLIENTS.
@@ -62,10 +78,11 @@ func (s *consoleSession) info() ClientInfo {
 	l := s.login
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := ClientInfo{
+	i := ClientInfo{ConnInfo: pool.ConnInfo{
 		ID: l.ID, Database: consoleName, User: l.User, State: "idle", Addr: l.Addr, LocalAddr: l.LocalAddr,
 		ConnectedAt: l.Since, RequestAt: s.requestAt, Prepared: s.prepared,
-	}
+	}}
+	i.FD, i.PeerPID = describeSocket(l.Transport.NetConn())
 	for _, p := range l.Params {
 		if p.Name == "application_name" {
 			i.ApplicationName = p.Value
@@ -90,6 +107,9 @@ func (s *consoleSession) run() {
 		}
 	}
 	why := s.farewell(err)
+	if s.suspender && s.console.o.Sessions.Resume() {
+		s.log.Info("admin disappeared when suspended, doing RESUME")
+	}
 	keys.remove(pid, s)
 	s.login.Conn().Close()
 	s.login.Release()
@@ -246,11 +266,10 @@ func (s *consoleSession) query(sql string) error {
 
 // execute runs one command and returns its rows.
 func (s *consoleSession) execute(st *consoleStatement) ([][]any, error) {
-	begin := time.Now()
 	s.mu.Lock()
-	s.requestAt = begin
+	s.requestAt = time.Now()
 	s.mu.Unlock()
-	defer func() { s.console.countQuery(time.Since(begin)) }()
+	defer s.console.countQuery()()
 	if admin, _ := consoleRights(s.console.o.Config(), s.login); st.command.admin && !admin {
 		return nil, errAdminNeeded
 	}

@@ -2,20 +2,15 @@ package frontend
 
 import (
 	"cmp"
-	"crypto/tls"
 	"fmt"
 	"maps"
-	"net"
+	"runtime"
 	"slices"
 	"time"
 
 	"github.com/pgvalet/pgvalet/config"
 	"github.com/pgvalet/pgvalet/pool"
 )
-
-// socketColumns are those of SHOW CLIENTS and SHOW SERVERS.
-const socketColumns = "type user database replication state addr port:i local_addr local_port:i connect_time request_time " +
-	"wait:i wait_us:i close_needed:i ptr link remote_pid:i tls application_name prepared_statements:i id:i"
 
 // showCommands are the tables of the console. Names, order and types of their
 // columns are PgBouncer's; what pgvalet does not have shows as it does there
@@ -44,14 +39,6 @@ func showCommands() []consoleCommand {
 			help: "One row for each database and server user: clients by state (`cl_`), servers by state (`sv_`), and how long the client that waits longest has waited (seconds, and the microseconds of it).",
 		},
 		{
-			name: "SHOW CLIENTS", rows: (*Console).showClients, columns: columnsOf(socketColumns),
-			help: "One row for each client. `state` is active (it has a server), idle or waiting; `link` is the server's `ptr`.",
-		},
-		{
-			name: "SHOW SERVERS", rows: (*Console).showServers, columns: columnsOf(socketColumns),
-			help: "One row for each server. `state` is active, idle, tested (it is being checked or cleaned) or being_canceled; `link` is the client's `ptr`.",
-		},
-		{
 			name: "SHOW USERS", rows: (*Console).showUsers,
 			columns: columnsOf("name pool_size reserve_pool_size pool_mode max_user_connections:i current_connections:i max_user_client_connections:i current_client_connections:i"),
 			help:    "The users that are configured or connected, and how many connections they have.",
@@ -61,19 +48,41 @@ func showCommands() []consoleCommand {
 			help: "How many of everything there are.",
 		},
 		{
+			name: "SHOW PEERS", rows: (*Console).showPeers, columns: columnsOf("peer_id:i host port:i pool_size:i"),
+			help: "The peers that cancel requests are passed on to.",
+		},
+		{
+			name: "SHOW PEER_POOLS", rows: (*Console).showPeerPools,
+			columns: columnsOf("peer_id:i cl_active_cancel_req:i cl_waiting_cancel_req:i sv_active_cancel:i sv_login:i"),
+			help:    "Cancel requests on their way to each peer that has had one: being sent (active) or waiting for a place in its pool.",
+		},
+		{
+			name: "SHOW DNS_HOSTS", rows: func(*Console) [][]any { return nil }, columns: columnsOf("hostname ttl:q addrs"),
+			help: "The host names that are remembered. pgvalet asks the system each time.",
+		},
+		{
+			name: "SHOW DNS_ZONES", rows: func(*Console) [][]any { return nil }, columns: columnsOf("zonename serial:q count:i"),
+			help: "The zones that are watched for changes: none.",
+		},
+		{
+			name: "SHOW MEM", rows: (*Console).showMem, columns: columnsOf("name size:i used:i free:i memtotal:i"),
+			help: "The memory of the process, in units of `size` bytes: used and free ones, and bytes in all. " +
+				"`heap` is what pgvalet itself has made, `stacks` belong to its goroutines, `runtime` is what Go needs to manage both.",
+		},
+		{
 			name: "SHOW STATE", rows: (*Console).showState, columns: columnsOf("key value"),
-			help: "Whether everything is paused.",
+			help: "Whether everything goes on, is paused (`PAUSE` without a database) or suspended.",
 		},
 		{
 			name: "SHOW VERSION", rows: (*Console).showVersion, columns: columnsOf("version"),
 			help: "The version of PgBouncer whose console this one is like, and pgvalet's own.",
 		},
 	}
-	return append(list, statsCommands()...)
+	return slices.Concat(list, socketCommands(), statsCommands())
 }
 
 func (c *Console) showVersion() [][]any {
-	return [][]any{{"PgBouncer " + imitated + " (pgvalet " + c.o.Version + ")"}}
+	return [][]any{{Version(c.o.Version)}}
 }
 
 func (c *Console) showConfig() [][]any {
@@ -92,12 +101,9 @@ func (c *Console) showConfig() [][]any {
 }
 
 func (c *Console) showState() [][]any {
-	databases := c.o.Pools.Databases()
-	paused := len(databases) > 0
-	for _, d := range databases {
-		paused = paused && c.o.Pools.Paused(d.Name)
-	}
-	return [][]any{{"active", yesNo(!paused)}, {"paused", yesNo(paused)}, {"suspended", yesNo(false)}}
+	suspended := c.o.Sessions.Suspended()
+	paused := c.o.Pools.PausedAll()
+	return [][]any{{"active", yesNo(!paused && !suspended)}, {"paused", yesNo(paused)}, {"suspended", yesNo(suspended)}}
 }
 
 // pools returns the state of all pools, with the console's own.
@@ -115,8 +121,8 @@ func (c *Console) showPools() [][]any {
 	for _, p := range c.pools() {
 		wait, waitMicros := seconds(p.MaxWait)
 		rows = append(rows, []any{
-			p.Database, p.User, p.Clients - p.Waiting, p.Waiting, 0, 0, p.Active, 0, p.BeingCanceled,
-			p.Idle, 0, p.Tested, p.Login, wait, waitMicros, p.Mode.String(), nil,
+			p.Database, p.User, p.Clients - p.Waiting, p.Waiting, p.Cancels, 0, p.Active, p.Cancels, p.BeingCanceled,
+			p.Idle, p.Used, p.Tested, p.Login, wait, waitMicros, p.Mode.String(), nil,
 		})
 	}
 	return rows
@@ -129,22 +135,18 @@ func (c *Console) showDatabases() [][]any {
 		servers[p.Database] += p.Servers() + p.Login
 		clients[p.Database] += p.Clients
 	}
-	row := func(d *config.Database, poolSize, paused int) []any {
+	row := func(d *config.Database, poolSize int, paused, disabled bool) []any {
 		return []any{
 			d.Name, orNull(d.Host), d.Port, d.DBName, orNull(d.User), poolSize, cfg.MinPoolSizeFor(d), 0,
 			int(cfg.ServerLifetimeFor(d).Seconds()), orNull(d.PoolMode.String()), nil,
-			0, servers[d.Name], 0, clients[d.Name], paused, 0,
+			0, servers[d.Name], 0, clients[d.Name], number(paused), number(disabled),
 		}
 	}
 	rows := [][]any{row(&config.Database{
 		Name: consoleName, Port: cfg.ListenPort, DBName: consoleName, User: consoleName, PoolMode: config.PoolModeStatement, ServerLifetime: cfg.ServerLifetime,
-	}, 2, 0)}
+	}, 2, false, false)}
 	for _, d := range c.o.Pools.Databases() {
-		paused := 0
-		if c.o.Pools.Paused(d.Name) {
-			paused = 1
-		}
-		rows = append(rows, row(d, cfg.PoolSizeFor(d, ""), paused))
+		rows = append(rows, row(d, cfg.PoolSizeFor(d, ""), c.o.Pools.Paused(d.Name), c.o.Pools.Disabled(d.Name)))
 	}
 	slices.SortFunc(rows, func(a, b []any) int { return cmp.Compare(a[0].(string), b[0].(string)) })
 	return rows
@@ -154,6 +156,9 @@ func (c *Console) showUsers() [][]any {
 	cfg := c.o.Config()
 	servers, clients := map[string]int{}, map[string]int{}
 	for name := range cfg.Users {
+		clients[name] = 0
+	}
+	for _, name := range c.o.Users() {
 		clients[name] = 0
 	}
 	for _, p := range c.pools() {
@@ -178,7 +183,7 @@ func (c *Console) showUsers() [][]any {
 }
 
 func (c *Console) showLists() [][]any {
-	pools, clients, logins, servers := c.pools(), 0, c.o.Logins(), 0
+	pools, clients, logins, servers := c.pools(), 0, len(c.o.LoggingIn()), 0
 	for _, p := range pools {
 		clients += p.Clients
 		servers += p.Servers() + p.Login
@@ -201,41 +206,39 @@ func (c *Console) showLists() [][]any {
 	}
 }
 
-func (c *Console) showClients() [][]any {
+func (c *Console) showPeers() [][]any {
+	cfg := c.o.Config()
 	var rows [][]any
-	port := c.o.Config().ListenPort
-	for _, i := range c.clients() {
-		addr, addrPort := addressOf(i.Addr, port)
-		local, localPort := addressOf(i.LocalAddr, port)
-		wait, waitMicros := seconds(i.Wait)
-		rows = append(rows, []any{
-			"C", i.User, i.Database, i.Replication.String(), i.State, addr, addrPort, local, localPort, instant(i.ConnectedAt), instant(i.RequestAt),
-			wait, waitMicros, 0, pointer(i.ID), pointer(i.Server), 0, tlsOrNone(i.TLS), i.ApplicationName, i.Prepared, shownID(i.ID),
-		})
+	for _, id := range slices.Sorted(maps.Keys(cfg.Peers)) {
+		p := cfg.Peers[id]
+		rows = append(rows, []any{id, orNull(p.Host), p.Port, cfg.PeerPoolSizeFor(p)})
 	}
 	return rows
 }
 
-func (c *Console) showServers() [][]any {
+func (c *Console) showPeerPools() [][]any {
 	var rows [][]any
-	cfg := c.o.Config()
-	for _, i := range c.o.Pools.Servers() {
-		port := 0
-		if db := cfg.Database(i.Database); db != nil {
-			port = db.Port
-		}
-		addr, addrPort := addressOf(i.Addr, port)
-		local, localPort := addressOf(i.LocalAddr, port)
-		closeNeeded := 0
-		if i.CloseNeeded {
-			closeNeeded = 1
-		}
-		rows = append(rows, []any{
-			"S", i.User, i.Database, i.Replication.String(), i.State, addr, addrPort, local, localPort, instant(i.ConnectedAt), instant(i.RequestAt),
-			0, 0, closeNeeded, pointer(i.ID), pointer(i.Client), int(i.PID), tlsOrNone(i.TLS), "", 0, shownID(i.ID),
-		})
+	for _, p := range c.o.Sessions.PeerPools() {
+		rows = append(rows, []any{p.ID, p.Active, p.Waiting, p.Active, 0})
 	}
 	return rows
+}
+
+// memUnit is the size that SHOW MEM counts in: bytes would not fit its columns.
+const memUnit = 1 << 10
+
+func (c *Console) showMem() [][]any {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	row := func(name string, used, all uint64) []any {
+		return []any{name, memUnit, used / memUnit, (all - used) / memUnit, all}
+	}
+	managed := m.MSpanSys + m.MCacheSys + m.BuckHashSys + m.GCSys + m.OtherSys
+	return [][]any{
+		row("heap", m.HeapAlloc, m.HeapSys-m.HeapReleased),
+		row("stacks", m.StackInuse, m.StackSys),
+		row("runtime", managed-(m.MSpanSys-m.MSpanInuse)-(m.MCacheSys-m.MCacheInuse), managed),
+	}
 }
 
 func yesNo(b bool) string {
@@ -243,6 +246,13 @@ func yesNo(b bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // orNull shows what is not set as NULL.
@@ -264,21 +274,4 @@ func instant(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
-}
-
-// addressOf is how the tables show an address. That of a unix socket has the
-// port that is part of its name.
-func addressOf(a net.Addr, port int) (string, int) {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap().String(), tcp.Port
-	}
-	return "unix", port
-}
-
-// tlsOrNone is empty for a plain connection.
-func tlsOrNone(state *tls.ConnectionState) string {
-	if state == nil {
-		return ""
-	}
-	return tlsName(state)
 }

@@ -68,7 +68,7 @@ func (f *figures) averages(old *figures, ago time.Duration) figures {
 	per := map[int]uint64{statXactTime: avg[statXacts], statQueryTime: avg[statQueries], statWaitTime: avg[statAssignments]}
 	for i := range avg {
 		if n, isTime := per[i]; !isTime {
-			avg[i] = uint64(float64(avg[i]) / max(ago.Seconds(), 1e-6))
+			avg[i] = avg[i] * 1e6 / max(uint64(ago.Microseconds()), 1)
 		} else if n > 0 {
 			avg[i] /= n
 		} else {
@@ -88,7 +88,9 @@ type statsKeeper struct {
 	olderAt      time.Time
 }
 
-func (k *statsKeeper) start(now time.Time) { k.newerAt, k.olderAt = now, now }
+// start begins the first period. Until it is over, averages are of at least a
+// second, as in PgBouncer.
+func (k *statsKeeper) start(now time.Time) { k.newerAt, k.olderAt = now, now.Add(-time.Second) }
 
 // period ends a period. It returns the averages of it over all databases.
 func (k *statsKeeper) period(now time.Time, counters map[string]figures) figures {

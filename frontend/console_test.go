@@ -25,7 +25,7 @@ import (
 	"github.com/pgvalet/pgvalet/pool"
 )
 
-var update = flag.Bool("update", false, "write docs/console.md")
+var update = flag.Bool("update", false, "write docs/console.md and testdata/console_columns.txt")
 
 // consoleFixture is an Acceptor with sessions and a console behind it.
 type consoleFixture struct {
@@ -104,7 +104,7 @@ func startConsole(t testing.TB, cfg *config.Config, prepare ...func(*fixture)) *
 		}
 		running.Wait()
 	})
-	f.Cancel = sessions.Cancel
+	f.NextID, f.Cancel = f.pools.NextID, sessions.Cancel
 	f.Admit = func(ctx context.Context, l *Login) error {
 		if l.Console {
 			return f.console.Admit(ctx, l)
@@ -112,14 +112,17 @@ func startConsole(t testing.TB, cfg *config.Config, prepare ...func(*fixture)) *
 		return sessions.Admit(ctx, l)
 	}
 	f.console = NewConsole(ConsoleOptions{
-		Config:   f.config.Load,
-		Pools:    f.pools,
-		Sessions: sessions,
-		Reload:   func() error { return <-f.reloads },
-		Shutdown: func(m ShutdownMode) { f.shutdowns <- m },
-		Version:  "0.0.1",
-		Logins:   func() int { return 3 },
-		Log:      f.Log,
+		Config:       f.config.Load,
+		Pools:        f.pools,
+		Sessions:     sessions,
+		Reload:       func() error { return <-f.reloads },
+		Shutdown:     func(m ShutdownMode) { f.shutdowns <- m },
+		ShuttingDown: func() bool { return false },
+		Version:      "0.0.1",
+		LoggingIn:    func() []ClientInfo { return f.Acceptor.LoggingIn() },
+		Listeners:    func() []net.Listener { return f.Acceptor.Listeners() },
+		Users:        testUsers().Names,
+		Log:          f.Log,
 	})
 	f.start(t)
 	t.Cleanup(func() {
@@ -193,7 +196,7 @@ func must(t testing.TB, conn *pgx.Conn, sql string) string {
 
 func TestConsoleColumns(t *testing.T) {
 	f := startConsole(t, consoleConfig(t, noServer))
-	conn := f.open(t, "watcher", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
+	conn := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
 	var b strings.Builder
 	b.WriteString("# The tables of PgBouncer 1.25.2, with the OIDs of their types.\n")
 	var names []string
@@ -218,7 +221,13 @@ func TestConsoleColumns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile("testdata/console_columns.txt")
+	const path = "testdata/console_columns.txt"
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,10 +259,10 @@ func TestConsoleTables(t *testing.T) {
 				"shop|127.0.0.1|1|shop|owner|20|0|0|3600|-|-|0|0|0|0|0|0\n" +
 				"stock|127.0.0.1|5432|stock|-|20|0|0|3600|session|-|0|0|0|0|0|0",
 		},
-		{show: "USERS", want: "SHOW\npgbouncer|||-|0|0|0|0\nplain|        7||-|0|0|0|0\nroot|||-|0|0|0|1"},
+		{show: "USERS", want: "SHOW\nmd5|||-|0|0|0|0\nnosecret|||-|0|0|0|0\npgbouncer|||-|0|0|0|0\nplain|        7||-|0|0|0|0\nroot|||-|0|0|0|1\nscram|||-|0|0|0|0\nwatcher|||-|0|0|0|0"},
 		{
 			show: "LISTS",
-			want: "SHOW\ndatabases|3\nusers|3\npeers|0\npools|1\npeer_pools|0\nfree_clients|0\nused_clients|4\nlogin_clients|3\n" +
+			want: "SHOW\ndatabases|3\nusers|7\npeers|0\npools|1\npeer_pools|0\nfree_clients|0\nused_clients|1\nlogin_clients|0\n" +
 				"free_servers|0\nused_servers|0\ndns_names|0\ndns_zones|0\ndns_queries|0\ndns_pending|0",
 		},
 		{show: "timezone", want: "SHOW\nGMT"},
@@ -324,7 +333,7 @@ func TestConsoleWithDriver(t *testing.T) {
 				}
 			}
 			for range 2 {
-				if _, err := conn.Exec(ctx, "SHOW NOTHING"); sqlState(err) != "42601" {
+				if _, err := conn.Exec(ctx, "SHOW NOTHING"); sqlState(err) != "08P01" {
 					t.Errorf("unknown command: %v", err)
 				}
 			}

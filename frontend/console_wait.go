@@ -22,6 +22,7 @@ var (
 // waits, it looks out for the client's end.
 type watchedReader struct {
 	login *Login
+	count func(received, sent int)
 	ahead []byte // read during a wait
 	err   error  // what ended the reading during a wait
 }
@@ -36,7 +37,9 @@ func (r *watchedReader) Read(p []byte) (int, error) {
 	case r.err != nil:
 		return 0, r.err
 	}
-	return r.login.Read(p)
+	n, err := r.login.Read(p)
+	r.count(n, 0)
+	return n, err
 }
 
 // watch calls gone if the client's connection ends before stop is called. In
@@ -48,6 +51,7 @@ func (r *watchedReader) watch(gone func()) (stop func()) {
 		var b [512]byte
 		for len(r.ahead) < maxReadAhead {
 			n, err := r.login.Read(b[:])
+			r.count(n, 0)
 			r.ahead = append(r.ahead, b[:n]...)
 			switch {
 			case errors.Is(err, os.ErrDeadlineExceeded): // by stop

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -63,6 +64,7 @@ func TestClientDies(t *testing.T) {
 				continue
 			}
 			t.Run(tt.name+"/"+death, func(t *testing.T) {
+				next.conn.SetDeadline(time.Now().Add(testTimeout)) // which is for one death, not for all
 				pid := next.pid()
 				c := r.client()
 				c.t = t

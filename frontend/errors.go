@@ -76,6 +76,7 @@ var (
 	errNoDatabase   = fatal("3D000", "no such database: ")
 	errPassage      = fatal("0A000", "the database is in passthrough mode: connect with TLS under its server's own name, or to its passthrough_port")
 	errNotAllowed   = fatal("42501", "not allowed")
+	errDisabled     = fatal("55000", "database ")
 	errTooMany      = fatal("53300", "no more connections allowed (max_client_conn)")
 	errShuttingDown = fatal("57P03", "pooler is shutting down")
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,6 +112,7 @@ func testOptions(t testing.TB, cfg *config.Config) *fixture {
 	core, logs := observer.New(zapcore.DebugLevel)
 	f := &fixture{cfg: cfg, logs: logs, admitted: make(chan *Login, 100), cancels: make(chan cancelled, 100)}
 	scram := auth.NewScramServer(4096)
+	var ids atomic.Uint64
 	f.AcceptorOptions = AcceptorOptions{
 		Config:       func() *config.Config { return cfg },
 		Userlist:     testUsers,
@@ -121,6 +123,7 @@ func testOptions(t testing.TB, cfg *config.Config) *fixture {
 		Cancel:       func(_ context.Context, pid uint32, key []byte) { f.cancels <- cancelled{pid, string(key)} },
 		Admit:        f.admit,
 		ShuttingDown: func() bool { return false },
+		NextID:       func() uint64 { return ids.Add(1) },
 		Log:          zap.New(core),
 		Slots:        2,
 	}

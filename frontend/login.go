@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,6 +21,7 @@ import (
 	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/backend/evloop"
 	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/pool"
 )
 
 const (
@@ -126,6 +128,25 @@ type client struct {
 	ticket    *ticket
 	passage   string // the database in passthrough mode that the listener is for; "": any
 	login     Login
+	named     atomic.Pointer[clientName] // nil until the client has said who it is
+}
+
+// clientName is who a client says it is.
+type clientName struct{ database, user string }
+
+// info is the state of the login. Any goroutine may call it.
+func (c *client) info() ClientInfo {
+	name := c.named.Load()
+	if name == nil {
+		name = &clientName{"(nodb)", "(nouser)"}
+	}
+	l := &c.login
+	i := ClientInfo{ConnInfo: pool.ConnInfo{
+		ID: l.ID, Database: name.database, User: name.user, State: "login", Addr: l.Addr, LocalAddr: l.LocalAddr,
+		ConnectedAt: l.Since, RequestAt: l.Since,
+	}}
+	i.FD, i.PeerPID = describeSocket(c.socket)
+	return i
 }
 
 func newClient(a *Acceptor, cfg *config.Config, conn net.Conn) *client {
@@ -134,7 +155,7 @@ func newClient(a *Acceptor, cfg *config.Config, conn net.Conn) *client {
 		c.tlsConfig = a.o.TLS()
 	}
 	c.login = Login{
-		ID:        a.lastID.Add(1),
+		ID:        a.o.NextID(),
 		Transport: evloop.NewTransport(c.socket),
 		Addr:      conn.RemoteAddr(),
 		LocalAddr: conn.LocalAddr(),
@@ -190,6 +211,7 @@ func (c *client) run(ctx context.Context) error {
 func (c *client) check(s *startup) error {
 	l := &c.login
 	l.User, l.database, l.Protocol = s.user, s.database, s.protocol()
+	c.named.Store(&clientName{l.database, l.User})
 	l.Console = isConsole(s.database)
 	l.out = s.negotiate(l.out)
 	var err error

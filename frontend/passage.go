@@ -195,10 +195,10 @@ func (t *passage) label() string { return clientLabel(t.id, t.pool.Database, "",
 
 // info is what SHOW CLIENTS shows: who the user is, nobody has told us.
 func (t *passage) info() ClientInfo {
-	return ClientInfo{
+	return ClientInfo{ConnInfo: pool.ConnInfo{
 		ID: t.id, Database: t.pool.Database, State: "active", Addr: netAddrOf(t.addr), LocalAddr: netAddrOf(t.local),
 		ConnectedAt: t.w.timeOf(t.since), RequestAt: t.w.timeOf(t.since),
-	}
+	}}
 }
 
 // eachPassage runs fn for every passage, on its loop.

@@ -136,6 +136,7 @@ func startRig(t testing.TB, addr, lines string) *rig {
 		Cancel:       r.sessions.Cancel,
 		Admit:        r.sessions.Admit,
 		ShuttingDown: func() bool { return false },
+		NextID:       r.pools.NextID,
 		Log:          log,
 		Slots:        2,
 	})

@@ -2,10 +2,10 @@ package frontend
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
-	"net"
+	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unique"
@@ -40,9 +40,11 @@ type Sessions struct {
 	groups  groups
 	varSets varSets
 
-	turn    atomic.Uint32
-	count   atomic.Int64
-	unnamed atomic.Uint64 // how many Parse messages for unnamed statements there were: the number of the last
+	turn      atomic.Uint32
+	suspended atomic.Bool
+	loopsTold sync.Mutex // held while suspended changes and the loops are told
+	count     atomic.Int64
+	unnamed   atomic.Uint64 // how many Parse messages for unnamed statements there were: the number of the last
 }
 
 // NewSweeps returns, for each event loop that is going to be made, the function
@@ -88,6 +90,9 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	p, err := c.pools.Get(l.Database.Name, l.User)
 	if err != nil {
 		return err
+	}
+	if c.pools.Disabled(l.Database.Name) {
+		return errDisabled.with(fmt.Sprintf(`"%s" is disabled`, l.Database.Name))
 	}
 	if p.User == l.User {
 		p.Learn(pool.Credentials{Secret: l.secret, Keys: l.keys})
@@ -197,48 +202,21 @@ func greeting(welcome *pool.Welcome, tracked *backend.Tracked, vars backend.Vars
 
 // ClientInfo is the state of one client at one moment, for SHOW CLIENTS.
 type ClientInfo struct {
-	ID              uint64
-	Database, User  string
-	State           string // active (it has a server), idle, waiting
-	Addr, LocalAddr net.Addr
-	ConnectedAt     time.Time
-	RequestAt       time.Time
-	Wait            time.Duration // how long it has been waiting
-	Server          uint64        // the lease it has, 0 for none
-	TLS             *tls.ConnectionState
-	ApplicationName string
-	Prepared        int
-	Replication     backend.Replication
+	pool.ConnInfo
+	Wait    time.Duration // how long it has been waiting
+	PeerPID int           // of a client on a unix socket
 }
 
 // Snapshot returns the state of every client. It asks each loop in turn and
 // must not be called from one.
 func (c *Sessions) Snapshot() []ClientInfo {
 	var list []ClientInfo
-	tracked := c.pools.Tracked()
 	for _, w := range c.workers {
 		w.loop.Call(func() {
 			for _, s := range w.list {
-				if s.state >= sessionLingering {
-					continue
+				if s.state < sessionLingering {
+					list = append(list, s.info())
 				}
-				i := ClientInfo{
-					ID: s.id, Database: s.database, User: s.user, State: "idle", Addr: netAddrOf(s.addr), LocalAddr: netAddrOf(s.local.Value()),
-					ConnectedAt: w.timeOf(s.since), RequestAt: w.timeOf(s.requestAt), Prepared: len(s.statement),
-				}
-				switch {
-				case s.state == sessionWaiting:
-					i.State, i.Wait = "waiting", w.now().sub(s.requestAt)
-				case s.lease != nil:
-					i.State, i.Server, i.Replication = "active", s.lease.ID, s.lease.Replication
-				}
-				if n := tracked.Index("application_name"); n >= 0 {
-					i.ApplicationName = s.believes.vars[n].Value
-				}
-				if cs, ok := s.stream.TLS(); ok {
-					i.TLS = &cs
-				}
-				list = append(list, i)
 			}
 			for t := range w.passages {
 				list = append(list, t.info())
@@ -246,6 +224,32 @@ func (c *Sessions) Snapshot() []ClientInfo {
 		})
 	}
 	return list
+}
+
+// info is the state of the session.
+func (s *session) info() ClientInfo {
+	w := s.w
+	i := ClientInfo{ConnInfo: pool.ConnInfo{
+		ID: s.id, Database: s.database, User: s.user, State: "idle", Addr: netAddrOf(s.addr), LocalAddr: netAddrOf(s.local.Value()),
+		ConnectedAt: w.timeOf(s.since), RequestAt: w.timeOf(s.requestAt), Vars: s.believes.vars, Prepared: len(s.statement),
+		FD: s.stream.FD(), Kept: s.in.Len(), Left: s.left, Queued: s.stream.Queued(),
+	}}
+	switch {
+	case s.state == sessionWaiting:
+		i.State, i.Wait = "waiting", w.now().sub(s.requestAt)
+	case s.lease != nil:
+		i.State, i.Link, i.Replication = "active", s.lease.ID, s.lease.Replication
+	}
+	if n := w.sessions.pools.Tracked().Index("application_name"); n >= 0 {
+		i.ApplicationName = i.Vars[n].Value
+	}
+	if cs, ok := s.stream.TLS(); ok {
+		i.TLS = &cs
+	}
+	if !s.addr.IsValid() {
+		i.PeerPID = evloop.PeerPID(i.FD)
+	}
+	return i
 }
 
 // each runs fn for every session that is not on its way out, on the session's

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgvalet/pgvalet/backend/evloop"
 )
 
 // socket is an accepted connection below its Transport. It lets a login look
@@ -88,6 +90,27 @@ func (s *socket) CloseWrite() error {
 		return errors.ErrUnsupported
 	}
 	return c.CloseWrite()
+}
+
+// describeSocket returns the file descriptor of a socket, or of what listens on
+// one, and which process is at the other end if it is a unix socket, 0 for what
+// is not known.
+func describeSocket(conn any) (fd, peerPID int) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return 0, 0
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, 0
+	}
+	_ = raw.Control(func(d uintptr) { // fails only if the socket is closed
+		fd = int(d)
+		if n, ok := conn.(net.Conn); ok && n.LocalAddr().Network() == "unix" {
+			peerPID = evloop.PeerPID(fd)
+		}
+	})
+	return fd, peerPID
 }
 
 // unix reports whether the socket is local, where encryption is neither offered

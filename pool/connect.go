@@ -182,7 +182,7 @@ func (p *Pool) logIn(ctx context.Context, target *backend.Target, generation uin
 	if err != nil {
 		return nil, nil, err
 	}
-	l = &Lease{ID: p.set.nextID.Add(1), Pool: p, generation: generation}
+	l = &Lease{ID: p.set.NextID(), Pool: p, generation: generation}
 	l.care.lease = l
 	s, err := backend.NewServer(target, login, backend.ServerOptions{
 		Tracked:     p.set.tracked,

@@ -155,7 +155,7 @@ func TestCheckedServerIsWaitedFor(t *testing.T) {
 	for range 10 {
 		u.release(u.borrow(t, p))
 	}
-	if i := until(t, ps, "idle", func(i Info) bool { return i.Idle > 0 }); i.Servers() != 1 {
+	if i := until(t, ps, "idle", func(i Info) bool { return i.Used > 0 }); i.Servers() != 1 {
 		t.Errorf("%d servers were opened for one user at a time, want 1", i.Servers())
 	}
 }
@@ -215,7 +215,7 @@ func TestRemovedWhileConnecting(t *testing.T) {
 	if err := <-u.err; !errors.Is(err, ErrDatabaseRemoved) {
 		t.Error(err)
 	}
-	if err := ps.untilGone(t.Context(), []*Pool{p}, func() bool { return true }); err != nil {
+	if err := ps.untilGone(t.Context(), []*Pool{p}); err != nil {
 		t.Error(err)
 	}
 }
@@ -233,7 +233,9 @@ func TestPauseWaitsForTheLastServer(t *testing.T) {
 		t.Fatalf("PAUSE did not wait for the server in use: %v", err)
 	default:
 	}
-	if err := ps.Pause(context.Background(), "app"); !errors.Is(err, ErrAlreadyPaused) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := ps.Pause(ended, "app"); !errors.Is(err, context.Canceled) {
 		t.Errorf("second PAUSE: %v", err)
 	}
 	u.release(l)
@@ -257,7 +259,7 @@ func TestResumeEndsAPauseThatWaits(t *testing.T) {
 	if err := ps.Resume(""); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-paused; err != nil {
+	if err := <-paused; !errors.Is(err, ErrResumed) {
 		t.Error(err)
 	}
 	u.release(l)

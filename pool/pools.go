@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,10 +54,12 @@ type Pools struct {
 
 	presented presentedTokens
 
-	mu     sync.Mutex // guards the fields below
-	pools  map[key]*Pool
-	paused map[string]bool      // databases
-	auto   map[string]time.Time // databases that only the entry "*" stands for, and when each was last in use
+	mu        sync.Mutex // guards the fields below
+	pools     map[key]*Pool
+	pausedAll bool                 // PAUSE without a database
+	paused    map[string]bool      // databases
+	disabled  map[string]bool      // databases
+	auto      map[string]time.Time // databases that only the entry "*" stands for, and when each was last in use
 
 	changeMu sync.Mutex    // guards change; taken last
 	change   chan struct{} // closed, and made anew, when a server is gone
@@ -75,6 +78,7 @@ func New(o Options) *Pools {
 		statements: backend.NewStatements(),
 		pools:      make(map[key]*Pool),
 		paused:     make(map[string]bool),
+		disabled:   make(map[string]bool),
 		auto:       make(map[string]time.Time),
 		change:     make(chan struct{}),
 		governor:   governor{gates: make(map[endpoint]*gate)},
@@ -86,6 +90,10 @@ func New(o Options) *Pools {
 	ps.goroutines.Go(ps.janitor)
 	return ps
 }
+
+// NextID returns the number of a new connection, a client's or a server's: each
+// has its own.
+func (ps *Pools) NextID() uint64 { return ps.nextID.Add(1) }
 
 // Tracked are the session parameters that follow a client to its servers.
 func (ps *Pools) Tracked() *backend.Tracked { return ps.tracked }
@@ -121,21 +129,34 @@ func (ps *Pools) changed() {
 	ps.change = make(chan struct{})
 }
 
-// untilGone waits until the pools have no server left, or still reports false.
-// Whatever makes it do so calls changed.
-func (ps *Pools) untilGone(ctx context.Context, pools []*Pool, still func() bool) error {
+// untilGone waits until the pools have no server left.
+func (ps *Pools) untilGone(ctx context.Context, pools []*Pool) error {
+	return ps.until(ctx, func() (bool, error) { return count(pools, (*Pool).total) == 0, nil })
+}
+
+// total is how many servers the pool has, those of passages too, or is opening.
+// mu is held.
+func (p *Pool) total() int { return len(p.leases) + p.connecting + p.passages }
+
+// count sums up a figure of pools, which is asked for with Pool.mu held.
+func count(pools []*Pool, figure func(*Pool) int) (n int) {
+	for _, p := range pools {
+		p.mu.Lock()
+		n += figure(p)
+		p.mu.Unlock()
+	}
+	return n
+}
+
+// until waits until done reports true, or an error. Whatever makes it do so
+// calls changed.
+func (ps *Pools) until(ctx context.Context, done func() (bool, error)) error {
 	for {
 		ps.changeMu.Lock()
 		change := ps.change
 		ps.changeMu.Unlock()
-		n := 0
-		for _, p := range pools {
-			p.mu.Lock()
-			n += len(p.leases) + p.connecting + p.passages
-			p.mu.Unlock()
-		}
-		if n == 0 || !still() {
-			return nil
+		if ok, err := done(); ok || err != nil {
+			return err
 		}
 		select {
 		case <-change:
@@ -195,7 +216,7 @@ func (ps *Pools) get(db *config.Database, user string) *Pool {
 		stats:       make([]Stats, len(ps.loops)),
 		leases:      make(map[*Lease]struct{}),
 		wantWelcome: make(map[chan welcomeAnswer]struct{}),
-		paused:      ps.paused[db.Name],
+		paused:      ps.pausedAll || ps.paused[db.Name],
 	}
 	p.servers = p.newPuddle()
 	p.configure(ps.settings.Load(), db)
@@ -320,11 +341,9 @@ func (ps *Pools) Reload(s Settings) {
 	ps.governor.configure(s.Config)
 	ps.mu.Lock()
 	ps.settings.Store(&s)
-	for name := range ps.paused {
-		if s.Config.Database(name) == nil {
-			delete(ps.paused, name)
-		}
-	}
+	gone := func(name string, _ bool) bool { return s.Config.Database(name) == nil }
+	maps.DeleteFunc(ps.paused, gone)
+	maps.DeleteFunc(ps.disabled, gone)
 	ps.mu.Unlock()
 	var dropped []*Pool
 	for _, p := range ps.all("") {

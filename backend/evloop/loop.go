@@ -60,6 +60,8 @@ type Loop struct {
 	hurried     time.Time // until then the loop does not give way
 	turns, bulk int       // calls of Readable in this turn; those that reported Bulk
 	isBulk      bool      // the Readable under way has reported Bulk
+	suspended   bool      // see Suspend
+	flushed     []*Stream // while suspended: whose Writable is due
 	scheduled   time.Time // when Run was last known to the Go scheduler
 
 	stopped atomic.Bool
@@ -213,6 +215,12 @@ func (l *Loop) Run() error {
 	var ev [maxEvents]event
 	n := 0
 	for !l.stopped.Load() {
+		if l.suspended {
+			if err := l.standStill(ev[:]); err != nil {
+				return fmt.Errorf("event loop %d: %w", l.ID, err)
+			}
+			continue
+		}
 		// The Go runtime takes a goroutine that has not passed its scheduler for
 		// 10 ms for one that hogs a processor: its monitor wakes up every 20 us
 		// to take the processor away whenever we wait in the poller.

@@ -61,6 +61,17 @@ const (
 // call it.
 func (s *Stream) Loop() *Loop { return s.loop.Load() }
 
+// OwnedBy reports whether the stream belongs to l, on whose goroutine it must be
+// called.
+func (s *Stream) OwnedBy(l *Loop) bool {
+	// In this order: a stream that is not parked moves to l only by Unpark on l.
+	return !s.parked.Load() && s.loop.Load() == l
+}
+
+// FD returns the socket's file descriptor, for the owner of the stream to look
+// at.
+func (s *Stream) FD() int { return s.fd }
+
 // TLS returns what a stream with TLS uses: of the state only the version and
 // the cipher suite. Any goroutine may call it.
 func (s *Stream) TLS() (tls.ConnectionState, bool) {

@@ -11,6 +11,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/pflag"
+
+	"github.com/pgvalet/pgvalet/frontend"
 )
 
 // version is set by the linker.
@@ -102,7 +104,7 @@ func command(args []string, stdout, stderr io.Writer) error {
 	case err != nil:
 		return fmt.Errorf("%w; see pgvalet --help", err)
 	case printVersion:
-		fmt.Fprintf(stdout, "pgvalet %s\n%s\n", version, goVersion())
+		fmt.Fprintf(stdout, "%s\n%s\n", frontend.Version(version), goVersion())
 		return nil
 	case flags.NArg() == 0:
 		return errors.New("no configuration file specified; see pgvalet --help")

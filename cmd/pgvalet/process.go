@@ -183,6 +183,7 @@ func (p *process) start(g *generation) error {
 		Admit:        p.admit,
 		PassThrough:  p.sessions.PassThrough,
 		ShuttingDown: p.shuttingDown.Load,
+		NextID:       p.pools.NextID,
 		Log:          p.log,
 		Slots:        max(1, runtime.GOMAXPROCS(0)/2),
 	})
@@ -198,9 +199,12 @@ func (p *process) start(g *generation) error {
 			default: // one is under way
 			}
 		},
-		Version: version,
-		Logins:  p.acceptor.Logins,
-		Log:     p.log,
+		ShuttingDown: p.shuttingDown.Load,
+		Version:      version,
+		LoggingIn:    p.acceptor.LoggingIn,
+		Listeners:    p.acceptor.Listeners,
+		Users:        func() []string { return p.generation.Load().userlist.Names() },
+		Log:          p.log,
 	})
 	p.warn(g)
 	p.precompute(g)

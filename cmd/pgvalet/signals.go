@@ -136,7 +136,9 @@ func (p *process) pauseOrResume(ctx context.Context, s os.Signal) {
 				p.log.Warn(err.Error())
 			}
 		})
-	} else if err := p.pools.Resume(""); err != nil {
-		p.log.Warn(err.Error())
+	} else if !p.sessions.Resume() {
+		if err := p.pools.Resume(""); err != nil {
+			p.log.Warn(err.Error())
+		}
 	}
 }
