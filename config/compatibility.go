@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,6 +41,16 @@ var pgbouncerCommands = strings.Split(`DISABLE,ENABLE,KILL,KILL_CLIENT,PAUSE,REC
 	`SHOW ACTIVE_SOCKETS,SHOW CLIENTS,SHOW CONFIG,SHOW DATABASES,SHOW DNS_HOSTS,SHOW DNS_ZONES,SHOW FDS,SHOW HELP,SHOW LISTS,SHOW MEM,`+
 	`SHOW PEERS,SHOW PEER_POOLS,SHOW POOLS,SHOW SERVERS,SHOW SOCKETS,SHOW STATE,SHOW STATS,SHOW STATS_AVERAGES,SHOW STATS_TOTALS,`+
 	`SHOW TOTALS,SHOW USERS,SHOW VERSION`, ",")
+
+// comparedCommands is compared for commands.
+var comparedCommands = map[string]string{
+	"PAUSE":        "better: undone when the one who waits for it leaves",
+	"SET":          "different: what only a restart applies is an error; PgBouncer says that it has set it",
+	"SUSPEND":      "different: clients can log in meanwhile; nothing is answered",
+	"SHOW FDS":     "better: no passwords and keys; different: descriptors are shown, not handed over",
+	"SHOW MEM":     "different: the memory of a Go program",
+	"SHOW VERSION": "different: PgBouncer's version, and pgvalet's behind it",
+}
 
 // compared is what is better than PgBouncer's or different, and how; settings and
 // commands that are not here, and work, are the same. Those that PgBouncer does
@@ -167,9 +178,7 @@ func writeCommands(b *bytes.Buffer, console []byte) {
 			if rest, ok := strings.CutPrefix(row, "| `"+name); !ok || rest[0] != '`' && rest[0] != ' ' {
 				continue
 			}
-			if how = "same"; strings.Contains(row, "without an effect") {
-				how = "**not yet**: accepted for drivers that send it unasked, without an effect"
-			}
+			how = cmp.Or(comparedCommands[name], "same")
 		}
 		fmt.Fprintf(b, "| `%s` | %s |\n", name, how)
 	}

@@ -45,6 +45,9 @@ type ConsoleOptions struct {
 	Sessions *Sessions
 	// Reload reads the configuration again. It logs its error itself.
 	Reload func() error
+	// Set gives a setting another value until the next Reload. applied is false
+	// if it has to wait for other settings.
+	Set func(a config.Assignment) (applied bool, err error)
 	// Status is told the figures of each stats_period, if it is not nil.
 	Status func(line string)
 	// Shutdown begins to end the process, and returns at once; ShuttingDown

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pgvalet/pgvalet/config"
 	"github.com/pgvalet/pgvalet/pool"
 )
 
@@ -36,7 +37,8 @@ func consoleCommands() []consoleCommand {
 	list = append(list, []consoleCommand{
 		{
 			name: "SET", args: "name = value", run: (*consoleSession).setParameter,
-			help: "Accepts the parameters below, without an effect, for drivers that set them unasked. Settings change by the file and `RELOAD` only.",
+			help: "Gives a setting of the main section another value, as a `RELOAD` with it in the file would. The next `RELOAD` undoes it. Settings that only a restart applies are refused. " +
+				"TLS settings that are not valid together yet take effect as soon as they are. The parameters below are accepted from everybody, without an effect, for drivers that set them unasked.",
 		},
 		{
 			name: "RELOAD", admin: true, run: (*consoleSession).reload,
@@ -115,7 +117,7 @@ func complaint(message string) *Error { return failure("08P01", message) }
 var (
 	errAdminNeeded   = complaint("admin access needed")
 	errReload        = failure("F0000", "RELOAD failed, see logs for additional details")
-	errSet           = complaint("SET failed: settings change by the configuration file and RELOAD only")
+	errSet           = complaint("SET failed")
 	errClientPointer = complaint("invalid client pointer supplied")
 	errNoClient      = complaint("client not found")
 	errNeedsDatabase = complaint("a database is required")
@@ -161,7 +163,17 @@ func (s *consoleSession) setParameter(st *consoleStatement) error {
 	if admin, _ := consoleRights(s.console.o.Config(), s.login); !admin {
 		return errAdminNeeded
 	}
-	return errSet
+	s.log.Info("SET " + printable(st.arg) + "=" + printable(st.value) + " command issued")
+	applied, err := s.console.o.Set(config.Assignment{Key: st.arg, Text: st.value})
+	if err != nil {
+		s.log.Warn("SET failed: " + printable(err.Error()))
+		return errSet
+	}
+	if !applied {
+		s.notice("TLS settings could not be applied, still using old configuration", "")
+	}
+	st.tag = "SET " + st.arg + "=" + st.value
+	return nil
 }
 
 func (s *consoleSession) reload(st *consoleStatement) error {

@@ -76,8 +76,10 @@ func TestConsoleCommands(t *testing.T) {
 		{"root", "SET x 1 2", unknown + "SET x 1 2" + use},
 		{"root", "SET extra_float_digits TO -3", "SET"},
 		{"root", "set \"timezone\" = 'it''s'", "SET"},
-		{"root", "SET pool_mode = session", "ERROR 08P01 SET failed: settings change by the configuration file and RELOAD only"},
-		{"root", "SET version = 2", "ERROR 08P01 SET failed: settings change by the configuration file and RELOAD only"},
+		{"root", "SET pool_mode = session", "SET pool_mode=session"},
+		{"root", "set query_timeout to '1.5';", "SET query_timeout=1.5"},
+		{"root", "SET query_timeout = soon", "ERROR 08P01 SET failed"},
+		{"root", "SET version = 2", "ERROR 08P01 SET failed"},
 		{"root", "SHOW VERSION; SHOW STATE", "SHOW"},
 		{"root", "PAUSE shop; SHOW NOTHING", unknown + "SHOW NOTHING" + use}, // and nothing is paused:
 		{"root", "RESUME shop", "ERROR 08P01 database shop is not paused"},

@@ -189,6 +189,6 @@ func (s *consoleSession) executePortal(m *pgproto3.Execute) error {
 			return nil
 		}
 	}
-	s.backend.Send(&pgproto3.CommandComplete{CommandTag: []byte(p.statement.command.tag())})
+	s.backend.Send(&pgproto3.CommandComplete{CommandTag: []byte(p.statement.tag)})
 	return nil
 }

@@ -10,6 +10,7 @@ type consoleStatement struct {
 	text    string // as the client wrote it
 	arg     string // what follows the command's name, unquoted; SET: the name
 	value   string // of SET
+	tag     string // for CommandComplete
 }
 
 // parse takes a query string apart. Comments and empty statements are left
@@ -60,11 +61,15 @@ func (c *Console) statement(tokens []token) (*consoleStatement, bool) {
 	}
 	if verb == "SHOW" || verb == "SELECT" {
 		st.command = c.command("SHOW " + strings.ToUpper(st.arg))
-		st.arg = ""
+		st.arg, st.tag = "", "SHOW"
 		return st, st.command != nil
 	}
 	st.command = c.command(verb)
-	return st, st.command != nil && (st.arg == "" || st.command.args != "")
+	if st.command == nil || st.arg != "" && st.command.args == "" {
+		return nil, false
+	}
+	st.tag = verb
+	return st, true
 }
 
 // set reads SET name = value and SET name TO value.
@@ -79,7 +84,7 @@ func (c *Console) set(tokens []token) (*consoleStatement, bool) {
 	for _, t := range tokens[3:] {
 		value.WriteString(t.text)
 	}
-	return &consoleStatement{command: c.command("SET"), arg: tokens[1].text, value: value.String()}, true
+	return &consoleStatement{command: c.command("SET"), arg: tokens[1].text, value: value.String(), tag: "SET"}, true
 }
 
 func (c *Console) command(name string) *consoleCommand {

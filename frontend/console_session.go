@@ -259,7 +259,7 @@ func (s *consoleSession) query(sql string) error {
 		for _, r := range rows {
 			s.backend.Send(dataRow(st.command.columns, nil, r))
 		}
-		s.backend.Send(&pgproto3.CommandComplete{CommandTag: []byte(st.command.tag())})
+		s.backend.Send(&pgproto3.CommandComplete{CommandTag: []byte(st.tag)})
 	}
 	return nil
 }

@@ -112,10 +112,17 @@ func startConsole(t testing.TB, cfg *config.Config, prepare ...func(*fixture)) *
 		return sessions.Admit(ctx, l)
 	}
 	f.console = NewConsole(ConsoleOptions{
-		Config:       f.config.Load,
-		Pools:        f.pools,
-		Sessions:     sessions,
-		Reload:       func() error { return <-f.reloads },
+		Config:   f.config.Load,
+		Pools:    f.pools,
+		Sessions: sessions,
+		Reload:   func() error { return <-f.reloads },
+		Set: func(a config.Assignment) (bool, error) {
+			c, err := f.config.Load().With(a)
+			if err == nil {
+				f.config.Store(c)
+			}
+			return true, err
+		},
 		Shutdown:     func(m ShutdownMode) { f.shutdowns <- m },
 		ShuttingDown: func() bool { return false },
 		Version:      "0.0.1",

@@ -43,6 +43,11 @@ func load(path string) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newGeneration(c)
+}
+
+// newGeneration reads the files that c names.
+func newGeneration(c *config.Config) (*generation, error) {
 	g := &generation{config: c}
 	for _, w := range c.Warnings {
 		g.warn("%v", w)

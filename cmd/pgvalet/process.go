@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,8 +50,9 @@ type process struct {
 
 	generation   atomic.Pointer[generation]
 	shuttingDown atomic.Bool
-	reloading    sync.Mutex     // held by a reload; guards path
-	running      sync.WaitGroup // loops, listeners, and what goes on in the background
+	reloading    sync.Mutex          // held by a reload and by SET; guards path and unapplied
+	unapplied    []config.Assignment // SETs of TLS settings that wait for others
+	running      sync.WaitGroup      // loops, listeners, and what goes on in the background
 }
 
 func (p *process) config() *config.Config { return p.generation.Load().config }
@@ -192,6 +194,7 @@ func (p *process) start(g *generation) error {
 		Pools:    p.pools,
 		Sessions: p.sessions,
 		Reload:   p.reload,
+		Set:      p.set,
 		Status:   func(line string) { notify("STATUS=" + line) },
 		Shutdown: func(m frontend.ShutdownMode) {
 			select {
@@ -294,10 +297,62 @@ func (p *process) reload() error {
 		}
 	}
 	g.config.KeepFixed(old.config)
+	p.inForce(g)
+	p.path, p.unapplied = path, nil
+	p.log.Info("reload: configuration " + g.config.Path + " is in force")
+	return nil
+}
+
+// set gives a setting another value until the next reload. TLS settings that
+// make no sense yet wait for others that are set after them: applied is false
+// then.
+func (p *process) set(a config.Assignment) (applied bool, err error) {
+	p.reloading.Lock()
+	defer p.reloading.Unlock()
+	old := p.generation.Load()
+	if _, err := old.config.With(a); err != nil {
+		return false, err
+	}
+	list := []config.Assignment{a}
+	aboutTLS := strings.Contains(a.Key, "_tls_")
+	if aboutTLS {
+		list = append(slices.Clone(p.unapplied), a)
+	}
+	c, err := old.config.With(list...)
+	if err == nil {
+		err = c.Check()
+	}
+	var g *generation
+	if err == nil {
+		g, err = newGeneration(c)
+	}
+	switch {
+	case err == nil && c.LogFile != old.config.LogFile:
+		err = p.logFile.open(c.LogFile)
+	case err != nil && aboutTLS:
+		p.log.Warn("TLS settings could not be applied, still using old configuration: " + oneLineOf(err))
+		p.unapplied = list
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if aboutTLS {
+		p.unapplied = nil
+	}
+	p.inForce(g)
+	return true, nil
+}
+
+// oneLineOf is the text of an error, or of several that are joined.
+func oneLineOf(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// inForce makes g the present generation. p.reloading is held.
+func (p *process) inForce(g *generation) {
+	old := p.generation.Load()
 	if g.config.ScramIterations == old.config.ScramIterations {
 		g.scram = old.scram // with the keys that it has derived
 	}
-	p.path = path
 	p.generation.Store(g)
 	p.warn(g)
 	p.precompute(g)
@@ -305,8 +360,6 @@ func (p *process) reload() error {
 	p.syslog.configure(&g.config.Settings)
 	p.pools.Reload(g.poolSettings())
 	p.sessions.KillGone()
-	p.log.Info("reload: configuration " + g.config.Path + " is in force")
-	return nil
 }
 
 // emptyCheck is how often a shutdown that waits for clients looks whether any
