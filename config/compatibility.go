@@ -42,6 +42,9 @@ var pgbouncerCommands = strings.Split(`DISABLE,ENABLE,KILL,KILL_CLIENT,PAUSE,REC
 	`SHOW PEERS,SHOW PEER_POOLS,SHOW POOLS,SHOW SERVERS,SHOW SOCKETS,SHOW STATE,SHOW STATS,SHOW STATS_AVERAGES,SHOW STATS_TOTALS,`+
 	`SHOW TOTALS,SHOW USERS,SHOW VERSION`, ",")
 
+// ownCommands are those that only pgvalet has.
+var ownCommands = []string{"SHOW CREDENTIALS", "SHOW TOKENS"}
+
 // comparedCommands is compared for commands.
 var comparedCommands = map[string]string{
 	"PAUSE":        "better: undone when the one who waits for it leaves",
@@ -50,6 +53,9 @@ var comparedCommands = map[string]string{
 	"SHOW FDS":     "better: no passwords and keys; different: descriptors are shown, not handed over",
 	"SHOW MEM":     "different: the memory of a Go program",
 	"SHOW VERSION": "different: PgBouncer's version, and pgvalet's behind it",
+
+	"SHOW CREDENTIALS": "pgvalet's own: where AWS credentials come from, and how long they live",
+	"SHOW TOKENS":      "pgvalet's own: the IAM tokens in use",
 }
 
 // compared is what is better than PgBouncer's or different, and how; settings and
@@ -172,7 +178,7 @@ func short(value string) string {
 
 func writeCommands(b *bytes.Buffer, console []byte) {
 	b.WriteString("\n## Console\n\n| Command | Compared with PgBouncer |\n|---|---|\n")
-	for _, name := range pgbouncerCommands {
+	for _, name := range slices.Concat(pgbouncerCommands, ownCommands) {
 		how := "**not yet**"
 		for row := range strings.Lines(string(console)) {
 			if rest, ok := strings.CutPrefix(row, "| `"+name); !ok || rest[0] != '`' && rest[0] != ' ' {

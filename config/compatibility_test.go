@@ -52,8 +52,7 @@ func TestCompatibility(t *testing.T) {
 	}
 	golden(t, path, string(want))
 
-	// Commands of our own are in no list of PgBouncer's.
-	known := strings.Join(pgbouncerCommands, ",") + ","
+	known := strings.Join(slices.Concat(pgbouncerCommands, ownCommands), ",") + ","
 	for row := range strings.Lines(string(console)) {
 		command, ok := strings.CutPrefix(row, "| `")
 		if !ok || command == strings.ToLower(command) {

@@ -78,7 +78,7 @@ func showCommands() []consoleCommand {
 			help: "The version of PgBouncer whose console this one is like, and pgvalet's own.",
 		},
 	}
-	return slices.Concat(list, socketCommands(), statsCommands())
+	return slices.Concat(list, tokenCommands(), socketCommands(), statsCommands())
 }
 
 func (c *Console) showVersion() [][]any {

@@ -94,7 +94,7 @@ func startConsole(t testing.TB, cfg *config.Config, prepare ...func(*fixture)) *
 			}
 		})
 	}
-	f.pools = pool.New(pool.Options{Settings: pool.Settings{Config: cfg, Userlist: testUsers()}, Loops: loops, Log: f.Log})
+	f.pools = pool.New(pool.Options{Settings: pool.Settings{Config: cfg, Userlist: testUsers()}, Tokens: f.tokens, Loops: loops, Log: f.Log})
 	sessions := NewSessions(SessionsOptions{Config: f.config.Load, Pools: f.pools, Loops: loops, Log: f.Log})
 	bind(sessions)
 	t.Cleanup(func() {

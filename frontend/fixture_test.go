@@ -101,6 +101,7 @@ type fixture struct {
 	unixPort int
 	logs     *observer.ObservedLogs
 	ca       *backendtest.CA
+	tokens   *auth.TokenSource // of a console; nil: none
 
 	admitted chan *Login
 	cancels  chan cancelled

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/backend/evloop"
 	"github.com/pgvalet/pgvalet/config"
 	"github.com/pgvalet/pgvalet/pool"
@@ -198,6 +199,8 @@ func (t *passage) info() ClientInfo {
 	return ClientInfo{ConnInfo: pool.ConnInfo{
 		ID: t.id, Database: t.pool.Database, State: "active", Addr: netAddrOf(t.addr), LocalAddr: netAddrOf(t.local),
 		ConnectedAt: t.w.timeOf(t.since), RequestAt: t.w.timeOf(t.since),
+		Vars: make(backend.Vars, len(t.w.sessions.pools.Tracked().Names())),
+		FD:   t.client.stream.FD(), Queued: t.client.stream.Queued(),
 	}}
 }
 

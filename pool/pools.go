@@ -98,6 +98,10 @@ func (ps *Pools) NextID() uint64 { return ps.nextID.Add(1) }
 // Tracked are the session parameters that follow a client to its servers.
 func (ps *Pools) Tracked() *backend.Tracked { return ps.tracked }
 
+// Tokens makes the IAM tokens that servers are logged in to with. nil: there are
+// none.
+func (ps *Pools) Tokens() *auth.TokenSource { return ps.tokens }
+
 // Statements are the prepared statements of the process.
 func (ps *Pools) Statements() *backend.Statements { return ps.statements }
 
