@@ -2,6 +2,7 @@ package backend
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -74,8 +75,11 @@ func (s *session) answer(body []byte) error {
 	s.auth.asked = true
 	s.stage = "the answer to the password"
 	if s.t.IAM != nil && method != pgproto3.AuthTypeCleartextPassword {
-		return authImpossible("server did not ask for a cleartext password: its role is not a member of rds_iam, or IAM database authentication is disabled",
-			"server did not ask for a cleartext password: role %q is not a member of rds_iam, or IAM database authentication is disabled", s.t.User)
+		return &ConnectError{
+			Kind: AuthImpossible, notInRDSIAM: true,
+			reason: "server did not ask for a cleartext password: its role is not a member of rds_iam, or IAM database authentication is disabled",
+			Err:    fmt.Errorf("server did not ask for a cleartext password: role %q is not a member of rds_iam, or IAM database authentication is disabled (GRANT rds_iam TO %[1]q)", s.t.User),
+		}
 	}
 	switch method {
 	case pgproto3.AuthTypeCleartextPassword:

@@ -12,7 +12,8 @@ import (
 type LoginError struct {
 	Severity, Code, Message, Detail, Hint string
 
-	at progress
+	at        progress
+	suspicion string // what is likely to be wrong with an IAM token that was refused; "" or a sentence
 }
 
 // progress is how far a login had come when the server ended it.
@@ -85,6 +86,10 @@ type ConnectError struct {
 	// reason, when not empty, is what clients are told after "server login
 	// failed: ", in PgBouncer's words where it has some.
 	reason string
+	// hint, when not empty, is for clients too: what to look at next.
+	hint          string
+	hungUpOnToken bool // the server closed the connection when it got an IAM token
+	notInRDSIAM   bool // the server asked for a password where a token was to do
 }
 
 // ClientMessage is a short text that a client may see; it names no address.

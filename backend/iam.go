@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -46,8 +47,10 @@ func (t *Target) connectIAM(ctx context.Context) (*Login, error) {
 		return nil, ctx.Err()
 	}
 	token, l, err = t.connectToken(ctx)
-	if tokenRefused(err) {
-		err = fmt.Errorf("%w; %s", err, t.whyRefused(token))
+	if e, ok := errors.AsType[*LoginError](err); ok && e.tokenRefused() {
+		s := signedFor(token)
+		e.suspicion = s.suspicion()
+		err = fmt.Errorf("%w; %s", err, t.whyRefused(s, e.suspicion))
 	}
 	return l, err
 }
@@ -67,15 +70,15 @@ func ConnectWith(ctx context.Context, t *Target, token auth.Token) (*Login, erro
 	return l, err
 }
 
-// TokenRefused reports whether err is the server's refusal of an IAM token.
-func TokenRefused(err error) bool { return tokenRefused(err) }
+// IsTokenRefused reports whether err is the server's refusal of an IAM token.
+func IsTokenRefused(err error) bool { return tokenRefused(err) }
 
 // connectToken is one attempt to log in. The token is there before the
 // connection is opened: slow credentials must not hold a place at the server.
 func (t *Target) connectToken(ctx context.Context) (auth.Token, *Login, error) {
 	token, err := t.newToken(ctx)
 	if err != nil {
-		return token, nil, &ConnectError{Kind: NoToken, Err: err}
+		return token, nil, &ConnectError{Kind: NoToken, Err: err, reason: whyNoToken(err)}
 	}
 	l, err := t.connect(ctx, token)
 	return token, l, err
@@ -113,14 +116,22 @@ func (t *Target) mayCarryToken() error {
 
 func tokenRefused(err error) bool {
 	e, ok := errors.AsType[*LoginError](err)
-	return ok && e.at.tokenSent && !e.at.authenticated && e.Code == "28000"
+	return ok && e.tokenRefused()
+}
+
+// tokenRefused reports whether the server did not take the IAM token. RDS Proxy
+// has a text of its own for it.
+func (e *LoginError) tokenRefused() bool {
+	return e.at.tokenSent && !e.at.authenticated && (e.Code == "28000" || strings.HasPrefix(e.Message, "IAM authentication failed for user"))
 }
 
 // whyRefused lists what an operator can check. The server does not say which
 // it is.
-func (t *Target) whyRefused(token auth.Token) string {
-	s := signedFor(token)
-	return fmt.Sprintf("two IAM tokens refused, the last signed for %s. Check that "+
+func (t *Target) whyRefused(s signature, suspicion string) string {
+	if suspicion != "" {
+		suspicion += " "
+	}
+	return fmt.Sprintf("two IAM tokens refused, the last signed for %s. %sCheck that "+
 		"(1) an IAM policy of that access key allows rds-db:connect on arn:%s:rds-db:%s:ACCOUNT:dbuser:RESOURCE-ID/%s, with the instance's or cluster's resource ID; "+
 		"(2) host and port are the endpoint's own, not an alias or a tunnel (iam_host, iam_port); "+
 		"(3) the region is the database's; "+
@@ -129,7 +140,24 @@ func (t *Target) whyRefused(token auth.Token) string {
 		"(6) the credentials had not expired; "+
 		"(7) RDS was not restarting or throttling (200 IAM logins a second). "+
 		"RDS's log export iam-db-auth-error and the metrics IamDbAuthConnectionFailure* say which",
-		s, partition(s.region), s.region, t.User)
+		s, suspicion, partition(s.region), s.region, t.User)
+}
+
+// suspicion is what the names alone say is wrong with what was signed. It names
+// no address.
+func (s signature) suspicion() string {
+	host, _, err := net.SplitHostPort(s.endpoint)
+	if err != nil {
+		return ""
+	}
+	region, known := config.RegionFromHost(host)
+	switch {
+	case !known && !isRDS(host):
+		return "The name that tokens are signed for is not that of an RDS endpoint: if it is an alias, or that of a tunnel, iam_host must say the endpoint's own name."
+	case known && region != s.region:
+		return fmt.Sprintf("Tokens are signed for region %s, but the endpoint's name says %s (iam_region).", s.region, region)
+	}
+	return ""
 }
 
 // partition is the second field of an ARN.

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"syscall"
@@ -75,10 +76,15 @@ func (s *session) lost(err error) error {
 	if s.ctx.Err() != nil {
 		return connectError(ConnectTimeout, "while waiting for %s", s.stage)
 	}
+	reason := fmt.Errorf("while waiting for %s: %w", s.stage, err)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return connectError(ConnectionLost, "the server closed the connection while waiting for %s", s.stage)
+		reason = fmt.Errorf("the server closed the connection while waiting for %s", s.stage)
 	}
-	return connectError(ConnectionLost, "while waiting for %s: %w", s.stage, err)
+	onToken := s.at.tokenSent && !s.at.authenticated
+	if onToken {
+		reason = fmt.Errorf("%w: an IAM token of %d bytes", reason, len(s.token.Reveal()))
+	}
+	return &ConnectError{Kind: ConnectionLost, Err: reason, hungUpOnToken: onToken}
 }
 
 // quiet takes what the server has sent unasked behind ReadyForQuery: it may be

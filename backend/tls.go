@@ -80,14 +80,20 @@ func (t *Target) handshakeError(err error) error {
 	}
 	hint := ""
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		hint = "; server_tls_ca_file must hold the authority that signed it"
+		hint = "server_tls_ca_file must hold the authority that signed it"
 		if isRDS(t.Host) || isRDS(t.ServerName) {
-			hint = "; RDS has authorities of its own: " + rdsBundle(t.Host+t.ServerName) + ", and name the file in server_tls_ca_file"
+			hint = "RDS has authorities of its own: " + rdsBundle(t.Host+t.ServerName) + ", and name the file in server_tls_ca_file"
 		}
 	} else if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		hint = "; if host is an alias or a tunnel, server_tls_name says which name to expect"
+		hint = "if host is an alias or a tunnel, server_tls_name says which name to expect"
+	} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		hint = "it has expired, or is not valid yet: is this machine's clock right?"
 	}
-	return connectError(BadCertificate, "%w%s", cert.Err, hint)
+	e := &ConnectError{Kind: BadCertificate, Err: cert.Err, hint: sentence(hint)}
+	if hint != "" {
+		e.Err = fmt.Errorf("%w; %s", cert.Err, hint)
+	}
+	return e
 }
 
 // isRDS reports whether a host name is that of an RDS or Aurora endpoint.

@@ -43,7 +43,7 @@ var pgbouncerCommands = strings.Split(`DISABLE,ENABLE,KILL,KILL_CLIENT,PAUSE,REC
 	`SHOW TOTALS,SHOW USERS,SHOW VERSION`, ",")
 
 // ownCommands are those that only pgvalet has.
-var ownCommands = []string{"SHOW CREDENTIALS", "SHOW TOKENS"}
+var ownCommands = []string{"SHOW CREDENTIALS", "SHOW LOGINS", "SHOW TOKENS"}
 
 // comparedCommands is compared for commands.
 var comparedCommands = map[string]string{
@@ -55,6 +55,7 @@ var comparedCommands = map[string]string{
 	"SHOW VERSION": "different: PgBouncer's version, and pgvalet's behind it",
 
 	"SHOW CREDENTIALS": "pgvalet's own: where AWS credentials come from, and how long they live",
+	"SHOW LOGINS":      "pgvalet's own: logins to servers, and why they failed",
 	"SHOW TOKENS":      "pgvalet's own: the IAM tokens in use",
 }
 

@@ -39,7 +39,7 @@ func (c *client) authIAM(ctx context.Context) error {
 	}
 	p := proof{database: db.Name, user: c.login.User, source: c.ticket.source}
 	err = c.acceptor.proofs.prove(ctx, p, auth.Presented(text, claims))
-	if backend.TokenRefused(err) {
+	if backend.IsTokenRefused(err) {
 		c.log(zapcore.WarnLevel, fmt.Sprintf("iam token of access key …%s refused: %s", claims.AccessKey, printable(err.Error())))
 		return errIAMRefused
 	}

@@ -107,7 +107,9 @@ func consoleCommands() []consoleCommand {
 }
 
 // failure is an error that the session survives.
-func failure(code, message string) *Error { return &Error{"ERROR", code, message} }
+func failure(code, message string) *Error {
+	return &Error{Severity: "ERROR", Code: code, Message: message}
+}
 
 // complaint is an error of a command. PgBouncer has one code for all of them,
 // which its tools may compare: on the console, alone, it is kept.

@@ -78,6 +78,7 @@ func showCommands() []consoleCommand {
 			help: "The version of PgBouncer whose console this one is like, and pgvalet's own.",
 		},
 	}
+	list = append(list, loginsCommand())
 	return slices.Concat(list, tokenCommands(), socketCommands(), statsCommands())
 }
 

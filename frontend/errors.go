@@ -14,6 +14,8 @@ type Error struct {
 	Severity string // FATAL: the connection ends with it
 	Code     string // SQLSTATE
 	Message  string
+	Detail   string // more about the cause; "" for none
+	Hint     string // what to look at next; "" for none
 }
 
 // Error implements error.
@@ -21,7 +23,7 @@ func (e *Error) Error() string { return e.Message }
 
 // Append appends the ErrorResponse to dst.
 func (e *Error) Append(dst []byte) []byte {
-	return wire.AppendError(dst, wire.ErrorResponse, e.Severity, e.Code, e.Message)
+	return wire.AppendErrorFields(dst, wire.ErrorResponse, e.Severity, e.Code, e.Message, e.Detail, e.Hint)
 }
 
 // with returns the error with detail behind its message.
@@ -31,7 +33,28 @@ func (e *Error) with(detail string) *Error {
 	return &c
 }
 
-func fatal(code, message string) *Error { return &Error{"FATAL", code, message} }
+// because returns the error with what is known of a login to the server that
+// failed; nil leaves it as it is.
+func (e *Error) because(err error) *Error {
+	if err == nil {
+		return e
+	}
+	c, why := *e, clientErrorFor(err)
+	c.Detail, c.Hint = "The last login to the server failed: "+why.Message, why.Hint
+	return &c
+}
+
+func fatal(code, message string) *Error {
+	return &Error{Severity: "FATAL", Code: code, Message: message}
+}
+
+// loginFailed is what a client is told about a login to the server.
+func loginFailed(code, message string, err error) *Error {
+	x := backend.Explain(err)
+	e := fatal(code, message)
+	e.Detail, e.Hint = x.Detail, x.Hint
+	return e
+}
 
 // Every error that pgvalet itself has for a client. The texts are PgBouncer's,
 // because tools and people know them; the SQLSTATEs are those that PostgreSQL
@@ -108,14 +131,18 @@ func clientErrorFor(err error) *Error {
 		if down.Err == nil || errors.Is(down.Err, context.DeadlineExceeded) || errors.Is(down.Err, context.Canceled) {
 			return errServerDown
 		}
-		return errServerDown.with(": " + clientErrorFor(down.Err).Message)
+		why := clientErrorFor(down.Err)
+		e := errServerDown.with(": " + why.Message)
+		e.Detail, e.Hint = why.Detail, why.Hint
+		return e
 	case errors.As(err, &retry):
-		e := clientErrorFor(retry.Err)
-		return fatal(e.Code, "server login has been failing, cached error: "+e.Message+" (server_login_retry)")
+		e := *clientErrorFor(retry.Err)
+		e.Message = "server login has been failing, cached error: " + e.Message + " (server_login_retry)"
+		return &e
 	case errors.As(err, &said):
-		return fatal(said.SQLSTATE(), said.ClientMessage())
+		return loginFailed(said.SQLSTATE(), said.ClientMessage(), err)
 	case errors.As(err, &conn):
-		return fatal(conn.SQLSTATE(), conn.ClientMessage())
+		return loginFailed(conn.SQLSTATE(), conn.ClientMessage(), err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return errLoginTimeout
 	}

@@ -129,7 +129,7 @@ func (ps *proofs) ask(h tokenHash, p proof, t auth.Token, g *proving) {
 	case g.err == nil:
 		remember(ps.known, now, h, verdict{until: t.Expires()}, func(v verdict) time.Time { return v.until })
 		delete(ps.refusals, p)
-	case backend.TokenRefused(g.err):
+	case backend.IsTokenRefused(g.err):
 		remember(ps.known, now, h, verdict{g.err, now.Add(refusedPause)}, func(v verdict) time.Time { return v.until })
 		r := ps.refusals[p]
 		if !now.Before(r.until) {

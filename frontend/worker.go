@@ -140,7 +140,7 @@ func (s *session) checkBusy(now moment) {
 	case sessionWaiting:
 		switch {
 		case over(now, s.requestAt, l.queryWait):
-			s.fatal(errQueryWaitTimeout)
+			s.fatal(errQueryWaitTimeout.because(s.pool.Failure()))
 		case over(now, s.requestAt, l.query):
 			s.fatal(errQueryTimeoutWaiting)
 		case over(now, s.requestAt, l.queryNotify) && !s.notified:

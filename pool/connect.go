@@ -106,6 +106,7 @@ func (p *Pool) open(since time.Time) {
 		return
 	}
 	p.failed, p.failures = nil, 0
+	p.logins.succeeded++
 	p.idle++
 	p.dispatch()
 	p.closeStale() // it may have become unwanted meanwhile
@@ -246,7 +247,9 @@ func (p *Pool) loginFailed(err error) {
 			p.log.Named("S: " + p.Database + "/" + p.User).Info("closing because: " + said.Message + " (age=0s)")
 		}
 	}
-	p.log.Warn(what, zap.String("database", p.Database), zap.String("user", p.User))
+	p.log.Warn(what, append([]zap.Field{
+		zap.String("database", p.Database), zap.String("user", p.User), zap.Stringer("reason", p.logins.fail(err)),
+	}, p.signer()...)...)
 	if !p.hasPresent() && final(err) {
 		p.refuseAll(err)
 		p.answerWelcome(err)

@@ -75,6 +75,7 @@ type Pool struct {
 	failed      error                           // why the last login failed, nil after a success
 	retryAt     time.Time                       // not before this is another one tried
 	refillAt    time.Time                       // not before this are servers opened that nobody waits for
+	logins      logins
 	nextSweep   time.Time
 	lastRetired time.Time // when a server was last closed for its age
 	clients     int       // clients of the pool, waiting or not

@@ -25,7 +25,7 @@ var ErrNoPresentedToken = errors.New("no client of this database and user has pr
 
 // Prove has the server of a database judge the IAM token of a client: it alone
 // can. It logs in as user with the token, once, and leaves again. The error is
-// that of backend.Connect; see backend.TokenRefused.
+// that of backend.Connect; see backend.IsTokenRefused.
 func (ps *Pools) Prove(ctx context.Context, database, user string, token auth.Token) error {
 	s := ps.settings.Load()
 	db := s.Config.Database(database)

@@ -42,7 +42,9 @@ type Knobs struct {
 	AcceptLatency time.Duration // before the first byte is read
 	AuthLatency   time.Duration // between the token and the answer
 	ClockOffset   time.Duration // added to Clock
-	PerSecond     int           // IAM logins beyond so many in a second are Throttled, 200 on RDS; 0: no limit
+	PerSecond     int           // IAM logins beyond so many in a second are Throttled, 200 on RDS; 0: no limit; negative: all are, as if others used the limit up
+	Refusal       *Refusal      // ends every login; nil: none
+	MaxToken      int           // hang up without a word on tokens of more bytes, as PostgreSQL does; 0: its own limit of 65,530
 	Hosts         []string      // the endpoint's names; the certificate keeps the old ones, as in a blue/green switchover
 	IAMUsers      []string      // members of rds_iam
 	Challenge     AuthMethod    // what the others are asked for: SCRAM (default) or MD5
@@ -80,8 +82,9 @@ type RDS struct {
 	sessions    map[*rdsSession]struct{}
 	stats       Stats
 	tokens      map[[32]byte]struct{} // hashes of those seen
-	changed     chan struct{}         // closed and replaced when stats change
-	second      time.Time             // in which secondCount logins were counted, for PerSecond
+	logins      []RDSLogin
+	changed     chan struct{} // closed and replaced when stats change
+	second      time.Time     // in which secondCount logins were counted, for PerSecond
 	secondCount int
 }
 
@@ -314,5 +317,5 @@ func (r *RDS) throttled(now time.Time) bool {
 		r.second, r.secondCount = second, 0
 	}
 	r.secondCount++
-	return r.knobs.PerSecond > 0 && r.secondCount > r.knobs.PerSecond
+	return r.knobs.PerSecond != 0 && r.secondCount > r.knobs.PerSecond
 }

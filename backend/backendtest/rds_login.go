@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
@@ -110,9 +111,14 @@ func (s *rdsSession) authenticateIAM() error {
 		s.rds.countRefused(EmptyPassword)
 		return fatal("28P01", "auth.c", 757, "recv_password_packet", "empty password returned by client")
 	}
+	if s.knobs.MaxToken > 0 && len(token) > s.knobs.MaxToken {
+		return fmt.Errorf("invalid message length %d", len(token)+5)
+	}
 	s.rds.countToken(token)
+	at := time.Now()
 	s.rds.sleep(s.knobs.AuthLatency)
 	key, err := s.rds.verify(token, s.user)
+	s.rds.logLogin(at, s.user, key, err)
 	if err == nil {
 		s.rds.count(func(st *Stats) { st.Logins++ })
 		s.rds.log.Info("connection authenticated", zap.String("user", s.user), zap.String("database", s.db), zap.Stringer("key", key))

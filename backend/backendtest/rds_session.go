@@ -68,7 +68,15 @@ func (s *rdsSession) serve() {
 		s.fail(err)
 		return
 	}
+	if err := s.refusal(false); err != nil {
+		s.fail(err)
+		return
+	}
 	if err := s.authenticate(); err != nil {
+		s.fail(err)
+		return
+	}
+	if err := s.refusal(true); err != nil {
 		s.fail(err)
 		return
 	}

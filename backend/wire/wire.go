@@ -131,12 +131,21 @@ func AppendCopyFail(dst []byte, why string) []byte {
 // in a NoticeResponse of type typ) with the fields that PostgreSQL always
 // sends: localized and plain severity, SQLSTATE and message.
 func AppendError(dst []byte, typ byte, severity, sqlstate, message string) []byte {
+	return AppendErrorFields(dst, typ, severity, sqlstate, message, "", "")
+}
+
+// AppendErrorFields is AppendError with a detail and a hint, each left out if it
+// is empty.
+func AppendErrorFields(dst []byte, typ byte, severity, sqlstate, message, detail, hint string) []byte {
 	start := len(dst)
 	dst = append(dst, typ, 0, 0, 0, 0)
 	for _, f := range [...]struct {
 		code byte
 		text string
-	}{{'S', severity}, {'V', severity}, {'C', sqlstate}, {'M', message}} {
+	}{{'S', severity}, {'V', severity}, {'C', sqlstate}, {'M', message}, {'D', detail}, {'H', hint}} {
+		if f.text == "" && (f.code == 'D' || f.code == 'H') {
+			continue
+		}
 		dst = append(dst, f.code)
 		dst = append(dst, f.text...)
 		dst = append(dst, 0)

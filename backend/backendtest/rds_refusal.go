@@ -1,0 +1,88 @@
+package backendtest
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// Refusal is an error that ends a login for another reason than who logs in.
+type Refusal struct {
+	Code, Message string
+	After         bool // not before the login is authenticated
+}
+
+// What PostgreSQL says when it has no room for, or no time for, a connection.
+// Sources: src/backend/postmaster/postmaster.c, storage/lmgr/proc.c and
+// utils/init/postinit.c of PostgreSQL 15.
+var (
+	StartingUp     = Refusal{Code: "57P03", Message: "the database system is starting up"}
+	ShuttingDown   = Refusal{Code: "57P03", Message: "the database system is shutting down"}
+	InRecovery     = Refusal{Code: "57P03", Message: "the database system is in recovery mode"}
+	TooManyClients = Refusal{Code: "53300", Message: "sorry, too many clients already"}
+	ReservedSlots  = Refusal{Code: "53300", Message: "remaining connection slots are reserved for non-replication superuser connections", After: true}
+)
+
+// What Aurora DSQL says at its limits. Source: Aurora DSQL User Guide, "Cluster
+// quotas and database limits".
+var (
+	DSQLTooManyOpen = Refusal{Code: "53300", Message: "Unable to accept connection, too many open connections", After: true}
+	DSQLTooFast     = Refusal{Code: "53400", Message: "Unable to accept connection, rate exceeded", After: true}
+)
+
+// What RDS Proxy says. Source: Amazon RDS User Guide, "Troubleshooting for RDS
+// Proxy"; the guide does not give the SQLSTATEs.
+var (
+	ProxyTooManyRequests = Refusal{Code: "28000", Message: "The IAM authentication failed because of too many competing requests.", After: true}
+	ProxyNoSecret        = Refusal{Code: "28000", Message: "This RDS proxy has no credentials for the role app. Check the credentials for this role and try again.", After: true}
+	ProxyNoConnection    = Refusal{Code: "08000", Message: "Timed-out waiting to acquire database connection.", After: true}
+)
+
+// RDSLogin is one attempt to log in with a token.
+type RDSLogin struct {
+	At     time.Time // by time.Now, whatever the clock of the stand-in says
+	User   string
+	Key    string // the access key's ID, if the token is one at all
+	Reason Reason // why it was refused; "": it was not
+}
+
+// Logins returns all attempts to log in with a token, in order.
+func (r *RDS) Logins() []RDSLogin {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.logins)
+}
+
+// BusiestSecond returns the most attempts to log in with a token that came
+// within any one second.
+func (r *RDS) BusiestSecond() int {
+	logins := r.Logins()
+	slices.SortFunc(logins, func(a, b RDSLogin) int { return a.At.Compare(b.At) })
+	most, from := 0, 0
+	for i := range logins {
+		for logins[i].At.Sub(logins[from].At) >= time.Second {
+			from++
+		}
+		most = max(most, i-from+1)
+	}
+	return most
+}
+
+func (r *RDS) logLogin(at time.Time, user string, key AccessKey, err error) {
+	l := RDSLogin{At: at, User: user, Key: key.ID}
+	if refused, ok := errors.AsType[*TokenError](err); ok {
+		l.Reason = refused.Reason
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.logins = append(r.logins, l)
+}
+
+// refusal returns the error that is to end the session's login at this point,
+// nil for none.
+func (s *rdsSession) refusal(after bool) error {
+	if r := s.knobs.Refusal; r != nil && r.After == after {
+		return fatal(r.Code, "postmaster.c", 2416, "ProcessStartupPacket", "%s", r.Message)
+	}
+	return nil
+}
