@@ -86,7 +86,7 @@ func (s *Settings) servers() []setting {
 		},
 		{
 			name: "server_lifetime", value: seconds(&s.ServerLifetime, time.Hour),
-			doc: `Age at which a server is closed as soon as no client has it. 0: after one use.`,
+			doc: `Age at which a server is closed as soon as no client has it. One that is in demand is replaced in the last tenth of it (at most 5 minutes): another is opened first, where pool_size leaves room for one more. 0: after one use.`,
 		},
 		{
 			name: "server_idle_timeout", value: seconds(&s.ServerIdleTimeout, 10*time.Minute),

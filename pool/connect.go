@@ -30,7 +30,7 @@ func (p *Pool) launch() {
 			close(w.dedicated)
 			continue
 		}
-		p.set.goroutines.Go(func() { p.open(since) })
+		p.set.goroutines.Go(func() { p.open(want{since: since}) })
 	}
 }
 
@@ -88,15 +88,23 @@ func (p *Pool) nearlyFree() int {
 	return n
 }
 
-// open makes one server, which goes to the oldest waiter. Somebody has needed
-// it since then.
-func (p *Pool) open(since time.Time) {
-	err := p.servers.CreateResource(context.WithValue(p.set.ctx, sinceKey{}, since)) // calls connect
+// want is what a login is for.
+type want struct {
+	since    time.Time // when somebody began to need it
+	replaces *Lease    // the server that it is to replace; nil: none
+}
+
+// open makes one server, which goes to the oldest waiter.
+func (p *Pool) open(w want) {
+	err := p.servers.CreateResource(context.WithValue(p.set.ctx, wantKey{}, w)) // calls connect
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.connecting--
 	defer p.set.changed()
+	if w.replaces != nil {
+		p.replaced(w.replaces, err)
+	}
 	switch {
 	case errors.Is(err, errNotNeeded):
 		p.launch()
@@ -113,22 +121,25 @@ func (p *Pool) open(since time.Time) {
 	p.launch()
 }
 
-// sinceKey is under which the context of connect has the since of open: puddle
+// wantKey is under which the context of connect has the want of open: puddle
 // hands nothing else through.
-type sinceKey struct{}
+type wantKey struct{}
 
 // errNotNeeded ends a login whose turn came when nobody needed it any more.
 var errNotNeeded = errors.New("server is not needed any more")
 
 // admit returns what lets a login to t begin, see governor.
-func (p *Pool) admit(t *backend.Target, since time.Time) func(context.Context) (func(), error) {
+func (p *Pool) admit(t *backend.Target, w want) func(context.Context) (func(), error) {
 	return func(ctx context.Context) (func(), error) {
-		leave, err := p.set.governor.enter(ctx, endpointOf(t.Host, t.Port), since, t.IAM != nil)
+		leave, err := p.set.governor.enter(ctx, endpointOf(t.Host, t.Port), w.since, t.IAM != nil)
 		if err != nil {
 			return nil, err
 		}
 		p.mu.Lock()
 		_, needed := p.needs(p.connecting - 1)
+		if w.replaces != nil {
+			_, needed = p.leases[w.replaces]
+		}
 		p.mu.Unlock()
 		if !needed {
 			leave()
@@ -148,7 +159,7 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 		return nil, ErrDatabaseRemoved
 	}
 
-	l, params, err := p.logIn(ctx, target, generation, p.admit(target, ctx.Value(sinceKey{}).(time.Time)))
+	l, params, err := p.logIn(ctx, target, generation, p.admit(target, ctx.Value(wantKey{}).(want)))
 	if err != nil {
 		return nil, err
 	}

@@ -50,9 +50,12 @@ func (p *Pool) tidy(now time.Time) {
 		}
 	}
 	p.dropStale()
-	if p.idle > 0 && p.sweepDue(now) {
+	if p.idle == 0 {
+		p.spare = 0
+	} else if p.sweepDue(now) {
 		idleTimeout := p.set.config().ServerIdleTimeout
 		left := len(p.leases)
+		p.spare = 0
 		p.closeIdle(func(l *Lease, res *puddle.Resource[*Lease]) string {
 			why := p.mustClose(l, now)
 			if why == "" && idleTimeout > 0 && left > p.minSize && res.IdleDuration() > idleTimeout {
@@ -60,11 +63,14 @@ func (p *Pool) tidy(now time.Time) {
 			}
 			if why != "" {
 				left--
+			} else if res.IdleDuration() > spareAfter {
+				p.spare++
 			}
 			return why
 		})
 	}
 	p.launch()
+	p.replaceOne(now)
 }
 
 // sweepDue keeps the janitor from taking all idle servers out of puddle at

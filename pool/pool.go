@@ -78,6 +78,9 @@ type Pool struct {
 	logins      logins
 	nextSweep   time.Time
 	lastRetired time.Time // when a server was last closed for its age
+	replacing   bool      // a login is under way that is to replace an old server
+	replacedAt  time.Time // when the last such login ended
+	spare       int       // servers that the pool could do without, when it was last swept
 	clients     int       // clients of the pool, waiting or not
 }
 
