@@ -62,10 +62,11 @@ type Server struct {
 	requests requestQueue
 	prepared prepared
 
-	tx      byte // transaction status of the last ReadyForQuery; 0 while requests are outstanding
-	aborted bool // the server ignores everything up to the next Sync
-	copy    copyIn
-	failed  bool // a request of our own was answered with an error
+	tx       byte // transaction status of the last ReadyForQuery; 0 while requests are outstanding
+	aborted  bool // the server ignores everything up to the next Sync
+	copy     copyIn
+	readOnly bool // the server has refused to write
+	failed   bool // a request of our own was answered with an error
 
 	leaving     bool // the server has said that it is about to close the connection
 	more        bool // the last read filled its buffer: there may be replies that nobody has seen
@@ -197,6 +198,14 @@ func (s *Server) TakeFailure() bool {
 	f := s.failed
 	s.failed = false
 	return f
+}
+
+// TakeReadOnly reports, once, whether the server has refused to write because the
+// transaction is read-only (25006).
+func (s *Server) TakeReadOnly() bool {
+	r := s.readOnly
+	s.readOnly = false
+	return r
 }
 
 // TakeParses returns how many Parse messages of statements have been sent since

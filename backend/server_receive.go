@@ -154,6 +154,9 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if head != nil && head.stmt != nil && stalePlan(body) {
 			head.stmt.retire()
 		}
+		if string(wire.ErrorField(body, 'C')) == "25006" {
+			s.readOnly = true
+		}
 		return s.errorResponse(head), nil
 
 	case wire.ParseComplete:

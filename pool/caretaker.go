@@ -12,6 +12,8 @@ type caretaker struct {
 	lease      *Lease
 	query      string // still to be run
 	running    bool   // query has been sent: its failure is fatal
+	probe      bool   // the server is yet to be asked whether it can write
+	probing    bool   // … and is being asked: its failure means that it cannot
 	abandoned  bool   // a client left in the middle of something
 	patient    bool   // a query that runs is not cancelled before the time is up
 	rolledBack bool
@@ -53,8 +55,11 @@ func (c *caretaker) Settle() {
 	if c.watching || s.Stream.Closed() || s.TxStatus() == 0 || c.lease.cancelling() {
 		return // a cancel request would hit the next query
 	}
-	switch {
-	case s.TakeFailure() && (c.running || c.rolledBack || c.unlocked):
+	switch failed := s.TakeFailure(); {
+	case failed && c.probing:
+		c.lease.Pool.failedOver()
+		c.end("server is read-only after a failover")
+	case failed && (c.running || c.rolledBack || c.unlocked):
 		c.end("reset query failed")
 	case s.TxStatus() != 'I' && (c.rolledBack || c.running):
 		c.end("server is not clean")
@@ -66,7 +71,11 @@ func (c *caretaker) Settle() {
 		// ever unlock them.
 		c.unlocked = true
 		s.Query("SELECT pg_catalog.pg_advisory_unlock_all()")
+	case c.probe:
+		c.probe, c.probing = false, true
+		s.Query(writeProbe)
 	case c.query != "":
+		c.probing = false
 		q := c.query
 		c.query, c.running = "", true
 		s.Query(q)

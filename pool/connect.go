@@ -167,6 +167,7 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 
 	p.mu.Lock()
 	p.leases[l] = struct{}{}
+	p.writer = p.writer || slices.Contains(params, backend.Parameter{Name: "in_hot_standby", Value: "off"})
 	// A failover brings another server, or the same one in another role.
 	if generation == p.generation && (p.welcome == nil || !slices.Equal(p.welcome.Params, params)) {
 		p.welcome = newWelcome(params, s.Vars)

@@ -170,11 +170,12 @@ func (l *Lease) Return(loop *evloop.Loop, query string) {
 	if query == "" && l.Server.InDoubt() {
 		query = emptyQuery
 	}
-	if query == "" {
+	probe := l.Server.TakeReadOnly() && l.Pool.mayHaveFailedOver(loop.Now())
+	if query == "" && !probe {
 		l.Release(loop)
 		return
 	}
-	l.care.begin(loop, caretaker{query: query})
+	l.care.begin(loop, caretaker{query: query, probe: probe})
 }
 
 // Abandon gives back a server whose client is gone or was sent away in the

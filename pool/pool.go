@@ -80,8 +80,11 @@ type Pool struct {
 	lastRetired time.Time // when a server was last closed for its age
 	replacing   bool      // a login is under way that is to replace an old server
 	replacedAt  time.Time // when the last such login ended
-	spare       int       // servers that the pool could do without, when it was last swept
-	clients     int       // clients of the pool, waiting or not
+	writer      bool      // the pool has had a server that was not in recovery
+	probeAt     time.Time // not before this is a server asked again whether it can write
+	probePause  time.Duration
+	spare       int // servers that the pool could do without, when it was last swept
+	clients     int // clients of the pool, waiting or not
 }
 
 // newPuddle makes what holds the idle servers. How many there may be is not
