@@ -208,7 +208,7 @@ func TestIAMNoToken(t *testing.T) {
 	r.target.ConnectTimeout = 100 * time.Millisecond
 	r.target.IAM.Token = func(ctx context.Context) (auth.Token, error) { <-ctx.Done(); return auth.Token{}, ctx.Err() }
 	_, err = Connect(testContext(t), r.target)
-	wantConnectError(t, err, NoToken, "server login failed: no IAM token", "deadline exceeded")
+	wantConnectError(t, err, NoToken, "server login failed: no IAM token: the source of the aws credentials does not answer", "deadline exceeded")
 }
 
 func TestIAMCancelledInPause(t *testing.T) {

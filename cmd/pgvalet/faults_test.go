@@ -180,12 +180,12 @@ var faults = []fault{
 			}
 		},
 		mend: func(r *faultRig) { r.trust(); r.reload() },
-		code: "08001", says: "server certificate verification failed", hint: "curl -O https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem", reason: "certificate",
+		code: "08001", says: "server certificate verify failed", hint: "curl -O https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem", reason: "certificate",
 	},
 	{
 		name: "certificate of another name", recovery: "RELOAD with the right server_tls_name",
 		prepare: audit("server_tls_name", "other.cluster-c0abcdefghij.us-east-1.rds.amazonaws.com"), mend: restoring(audit("server_tls_name", backendtest.DefaultRDSHost)),
-		code: "08001", says: "server certificate verification failed", hint: "server_tls_name", reason: "certificate",
+		code: "08001", says: "server certificate verify failed", hint: "server_tls_name", reason: "certificate",
 	},
 	{
 		name: "database starts", strike: refusal(backendtest.StartingUp), mend: wellAgain,
