@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ import (
 type Target struct {
 	Host string // name, address, or directory of a unix socket (starts with "/", or "@" for Linux's abstract namespace)
 	Port int
+
+	Names *Names // remembers the addresses of Host; nil: they are looked up anew each time
 
 	DBName, User string
 	Password     auth.Secret     // for password, md5 and SCRAM; of kind SecretNone if there is none
@@ -96,13 +99,12 @@ func (l *Login) Close() error {
 // package, for errors.As: *LoginError when the server refused, *ConnectError
 // otherwise; or ctx's own. When ctx ends, Connect returns at once.
 //
-// The name is resolved anew each time, since a failover moves it. The addresses
-// are tried in turn until one answers; each gets its share of what is left of
-// ConnectTimeout.
+// The addresses of the host are tried in turn until one answers; each gets its
+// share of what is left of ConnectTimeout.
 func Connect(ctx context.Context, t *Target) (*Login, error) {
 	l, err := t.connectAny(ctx)
 	if err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("connect to %s: %w", t.place(), context.Cause(ctx))
+		return nil, fmt.Errorf("connect to %s: %w", t.Place(), context.Cause(ctx))
 	}
 	return l, err
 }
@@ -187,8 +189,8 @@ func (t *Target) onUnixSocket() bool {
 	return strings.HasPrefix(t.Host, "/") || strings.HasPrefix(t.Host, "@")
 }
 
-// place names t in log lines.
-func (t *Target) place() string {
+// Place names t in log lines.
+func (t *Target) Place() string {
 	if t.onUnixSocket() {
 		return t.socketPath()
 	}
@@ -204,7 +206,14 @@ func (t *Target) resolve(ctx context.Context) ([]net.Addr, error) {
 	if t.onUnixSocket() {
 		return []net.Addr{&net.UnixAddr{Name: t.socketPath(), Net: "unix"}}, nil
 	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", t.Host)
+	if ip, err := netip.ParseAddr(t.Host); err == nil {
+		return []net.Addr{&net.TCPAddr{IP: ip.Unmap().AsSlice(), Port: t.Port, Zone: ip.Zone()}}, nil
+	}
+	names := t.Names
+	if names == nil {
+		names = NewNames(nil)
+	}
+	ips, err := names.addresses(ctx, t.Host)
 	if err != nil && ctx.Err() != nil {
 		return nil, connectError(ConnectTimeout, "no answer to the look-up of %s", t.Host)
 	}

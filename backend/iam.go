@@ -65,7 +65,7 @@ func ConnectWith(ctx context.Context, t *Target, token auth.Token) (*Login, erro
 	with.IAM = &IAM{} // never asked: whoever must have a token for this login is given it
 	l, err := with.connect(ctx, token)
 	if err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("connect to %s: %w", t.place(), context.Cause(ctx))
+		return nil, fmt.Errorf("connect to %s: %w", t.Place(), context.Cause(ctx))
 	}
 	return l, err
 }

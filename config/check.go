@@ -23,7 +23,9 @@ func (f *source) complete(c *Config) {
 			d.Host = c.UnixSocketDir
 		}
 		if d.ServerTLSName == "" {
-			d.ServerTLSName = d.Host
+			if len(d.Hosts()) == 1 { // else each host has its own
+				d.ServerTLSName = d.Host
+			}
 			if d.IAMHost != "" {
 				d.ServerTLSName = d.IAMHost
 			}
@@ -221,16 +223,16 @@ func (f *source) checkDatabase(c *Config, d *Database) {
 	f.checkHost(key("host"), d.Host)
 }
 
-func (f *source) checkHost(key toml.Key, host string) {
-	f.require(key, host, "its default, unix_socket_dir, is empty")
-	if f.refused[key.String()] || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") {
-		return
-	}
-	if strings.Contains(host, ",") {
-		f.refuse(key, "several hosts are not supported by this version")
-	} else if _, port, err := net.SplitHostPort(host); err == nil {
-		f.doubt(key, "%q holds a port; that is port = %s", host, port)
-	} else if strings.ContainsAny(host, "/ \t\r\n") {
-		f.doubt(key, "%q is no host name, address or absolute directory", host)
+func (f *source) checkHost(key toml.Key, hosts string) {
+	f.require(key, hosts, "its default, unix_socket_dir, is empty")
+	for _, host := range splitHosts(hosts) {
+		if f.refused[key.String()] || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") {
+			continue
+		}
+		if _, port, err := net.SplitHostPort(host); err == nil {
+			f.doubt(key, "%q holds a port; that is port = %s", host, port)
+		} else if host == "" || strings.ContainsAny(host, "/ \t\r\n") {
+			f.doubt(key, "%q is no host name, address or absolute directory", host)
+		}
 	}
 }

@@ -74,8 +74,15 @@ var compared = map[string]string{
 	"server_tls_protocols":   "different: the versions must be a range without a gap",
 	"server_tls_ca_file":     "better: `system` stands for the authorities of the operating system",
 	"track_extra_parameters": "better: values of any length, where PgBouncer forgets what is longer than 125 bytes",
+	"load_balance_hosts":     "better: a login that fails goes on to the next host at once",
+	"dns_max_ttl":            "better: servers at an address that a host name has lost are closed when they are free",
+	"max_db_connections":     "better: a pool that is never idle does not starve the others",
+	"max_user_connections":   "better: a pool that is never idle does not starve the others",
 	"unix_socket_mode":       "different: at most 0777",
 	"verbose":                "different: not negative",
+
+	"max_db_client_connections":   "better: only clients that have proved who they are take a place",
+	"max_user_client_connections": "better: only clients that have proved who they are take a place",
 
 	"log_format":            "pgvalet's own: log lines as JSON",
 	"event_loops":           "pgvalet's own: more than one core",

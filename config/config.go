@@ -161,7 +161,7 @@ type Database struct {
 	Name   string // the name clients ask for
 	DBName string // the real database; defaults to Name
 
-	Host     string // name, address, or directory of a unix socket (see UnixSocket); defaults to UnixSocketDir
+	Host     string // see Hosts: names, addresses, or directories of unix sockets, with commas between; defaults to UnixSocketDir
 	Port     int
 	User     string // forced server user; empty: the client's own
 	Password Secret // for User; empty: auth_file has it
@@ -174,7 +174,7 @@ type Database struct {
 	IAMRoleARN     string // role to assume; empty: none
 	IAMExternalID  string // for IAMRoleARN
 	IAMSessionName string // for IAMRoleARN
-	ServerTLSName  string // the name the certificate must carry; defaults to IAMHost when that was set, else Host
+	ServerTLSName  string // the name the certificate must carry; defaults to IAMHost when that was set, else Host; empty: each of several hosts its own
 
 	// Empty: the global one.
 	AuthUser   string

@@ -12,7 +12,7 @@ func (d *Database) table() []setting {
 		},
 		{
 			name: "host", value: text(&d.Host, ""),
-			doc: `Host name or address to connect to, or the directory of a unix socket ("/…", "@…"). Default: unix_socket_dir.`,
+			doc: `Host name or address to connect to, or the directory of a unix socket ("/…", "@…"); or several of them, with commas between. One that fails is left alone for a while, and the next one is tried at once. Default: unix_socket_dir.`,
 		},
 		{
 			name: "port", value: number(&d.Port, 5432, 1, math.MaxUint16),
@@ -95,19 +95,19 @@ func (d *Database) table() []setting {
 			doc: `As the global setting.`,
 		},
 		{
-			name: "reserve_pool_size", value: number(&d.ReservePoolSize, unset, 0, math.MaxInt32), pending: true,
+			name: "reserve_pool_size", value: number(&d.ReservePoolSize, unset, 0, math.MaxInt32),
 			doc: `As the global setting.`,
 		},
 		{
-			name: "reserve_pool", value: number(&d.ReservePoolSize, unset, 0, math.MaxInt32), pending: true, alias: "reserve_pool_size",
+			name: "reserve_pool", value: number(&d.ReservePoolSize, unset, 0, math.MaxInt32), alias: "reserve_pool_size",
 			doc: `The same as reserve_pool_size.`,
 		},
 		{
-			name: "max_db_connections", value: number(&d.MaxDBConnections, unset, 0, math.MaxInt32), pending: true, zeroInherits: true,
+			name: "max_db_connections", value: number(&d.MaxDBConnections, unset, 0, math.MaxInt32), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
-			name: "max_db_client_connections", value: number(&d.MaxDBClientConnections, unset, 0, math.MaxInt32), pending: true, zeroInherits: true,
+			name: "max_db_client_connections", value: number(&d.MaxDBClientConnections, unset, 0, math.MaxInt32), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
@@ -127,7 +127,7 @@ func (d *Database) table() []setting {
 			doc: `As the global setting, for this database's endpoint. If several databases have the same one, the lowest holds.`,
 		},
 		{
-			name: "load_balance_hosts", value: choice(&d.LoadBalanceHosts, LoadBalanceRoundRobin, LoadBalanceRoundRobin, LoadBalanceDisable), pending: true,
+			name: "load_balance_hosts", value: choice(&d.LoadBalanceHosts, LoadBalanceRoundRobin, LoadBalanceRoundRobin, LoadBalanceDisable),
 			doc: `How a list of hosts is used: each in turn (round-robin), or the same one until it fails (disable).`,
 		},
 		{
@@ -183,15 +183,15 @@ func (u *User) table() []setting {
 			doc: `As default_pool_size.`,
 		},
 		{
-			name: "reserve_pool_size", value: number(&u.ReservePoolSize, unset, 0, math.MaxInt32), pending: true,
+			name: "reserve_pool_size", value: number(&u.ReservePoolSize, unset, 0, math.MaxInt32),
 			doc: `As the global setting.`,
 		},
 		{
-			name: "max_user_connections", value: number(&u.MaxUserConnections, unset, 0, math.MaxInt32), pending: true, zeroInherits: true,
+			name: "max_user_connections", value: number(&u.MaxUserConnections, unset, 0, math.MaxInt32), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{
-			name: "max_user_client_connections", value: number(&u.MaxUserClientConnections, unset, 0, math.MaxInt32), pending: true, zeroInherits: true,
+			name: "max_user_client_connections", value: number(&u.MaxUserClientConnections, unset, 0, math.MaxInt32), zeroInherits: true,
 			doc: `As the global setting.`,
 		},
 		{

@@ -11,7 +11,7 @@ import (
 // completeIAM writes names as the signature needs them: RDS signs for a
 // lower-case name without a final dot.
 func completeIAM(d *Database) {
-	if d.IAMHost == "" {
+	if d.IAMHost == "" && len(d.Hosts()) == 1 {
 		d.IAMHost = d.Host
 	}
 	d.IAMHost = iamName(d.IAMHost)
@@ -66,6 +66,10 @@ func (f *source) checkIAM(c *Config, d *Database) {
 		f.refuse(key("host"), "%s needs a host name, not a unix socket", because)
 		return
 	}
+	if len(d.Hosts()) > 1 && !f.has(key("iam_host")) {
+		f.refuse(key("iam_host"), "is required with several hosts: a token is for one endpoint")
+		return
+	}
 	if d.ServerAuth == ServerAuthDSQL && f.has(key("iam_port")) {
 		f.refuse(key("iam_port"), "has no effect with server_auth = dsql: its tokens name no port")
 	} else if d.IAMPort == 443 {
@@ -82,6 +86,10 @@ func (f *source) checkIAM(c *Config, d *Database) {
 	}
 	if _, err := netip.ParseAddr(d.IAMHost); err == nil {
 		f.refuse(key("iam_host"), "must be the name of the endpoint: no token is accepted for the address %s", d.IAMHost)
+		return
+	}
+	if strings.Contains(d.IAMHost, ",") {
+		f.refuse(named, "must be one endpoint")
 		return
 	}
 	if named[2] == "iam_host" {

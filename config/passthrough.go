@@ -17,12 +17,12 @@ func (c *Config) completePassages() {
 		}
 		names := d.PassthroughNames
 		if len(names) == 0 {
-			names = []string{d.Host, d.IAMHost, d.ServerTLSName}
+			names = append(d.Hosts(), d.IAMHost, d.ServerTLSName)
 		}
 		d.PassthroughNames = nil
 		for _, n := range names {
 			n = normalName(n)
-			if _, err := netip.ParseAddr(n); err != nil && !slices.Contains(d.PassthroughNames, n) { // SNI has no addresses
+			if _, err := netip.ParseAddr(n); n != "" && err != nil && !slices.Contains(d.PassthroughNames, n) { // SNI has no addresses
 				d.PassthroughNames = append(d.PassthroughNames, n)
 				if c.passages[n] == nil {
 					c.passages[n] = d

@@ -72,6 +72,17 @@ func (c *Config) KeepFixed(old *Config) {
 	}
 }
 
+// Hosts are the hosts that Host lists, at least one.
+func (d *Database) Hosts() []string { return splitHosts(d.Host) }
+
+func splitHosts(list string) []string {
+	hosts := strings.Split(list, ",")
+	for i := range hosts {
+		hosts[i] = strings.TrimSpace(hosts[i])
+	}
+	return hosts
+}
+
 // UnixSocket returns the path of the server's unix socket, if host names one.
 func (d *Database) UnixSocket() (path string, ok bool) {
 	if d.Host == "" || d.Host[0] != '/' && d.Host[0] != '@' {

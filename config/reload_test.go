@@ -3,6 +3,7 @@ package config
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -141,6 +142,27 @@ client_idle_timeout = 305
 		}
 		if got != tt.want {
 			t.Errorf("%s, %s:\ngot  %+v\nwant %+v", tt.db, tt.user, got, tt.want)
+		}
+	}
+}
+
+func TestHosts(t *testing.T) {
+	c := parse(t, `[databases.a]
+host = "one, 10.0.0.2,/tmp"
+[databases.b]
+host = "one"
+`)
+	if got := c.Databases["a"].Hosts(); !slices.Equal(got, []string{"one", "10.0.0.2", "/tmp"}) {
+		t.Errorf("hosts %q", got)
+	}
+	if a, b := c.Databases["a"].ServerTLSName, c.Databases["b"].ServerTLSName; a != "" || b != "one" {
+		t.Errorf("names for certificates: %q of several hosts, %q of one", a, b)
+	}
+	for host, want := range map[string]string{
+		"one,,two": "is no host name", "one,two:5433": "holds a port", "one,t wo": "is no host name",
+	} {
+		if err := parseError(t, "[pgvalet]\nauth_file = \"users\"\n[databases.a]\nhost = \""+host+"\"\n"); !strings.Contains(err, want) {
+			t.Errorf("%s: %s", host, err)
 		}
 	}
 }

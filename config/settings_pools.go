@@ -20,27 +20,27 @@ func (s *Settings) pools() []setting {
 			doc: `Servers kept open for one database and user, if the user is forced or at least one client is connected.`,
 		},
 		{
-			name: "reserve_pool_size", value: number(&s.ReservePoolSize, 0, 0, math.MaxInt32), pending: true,
+			name: "reserve_pool_size", value: number(&s.ReservePoolSize, 0, 0, math.MaxInt32),
 			doc: `Servers that a pool may have above its size while a client has waited longer than reserve_pool_timeout.`,
 		},
 		{
-			name: "reserve_pool_timeout", value: seconds(&s.ReservePoolTimeout, 5*time.Second), pending: true,
+			name: "reserve_pool_timeout", value: seconds(&s.ReservePoolTimeout, 5*time.Second),
 			doc: `Wait of a client after which its pool may use the reserve. 0: never.`,
 		},
 		{
-			name: "max_db_connections", value: number(&s.MaxDBConnections, 0, 0, math.MaxInt32), pending: true,
+			name: "max_db_connections", value: number(&s.MaxDBConnections, 0, 0, math.MaxInt32),
 			doc: `Most servers for one database, over all its users. 0: no limit.`,
 		},
 		{
-			name: "max_db_client_connections", value: number(&s.MaxDBClientConnections, 0, 0, math.MaxInt32), pending: true,
+			name: "max_db_client_connections", value: number(&s.MaxDBClientConnections, 0, 0, math.MaxInt32),
 			doc: `Most clients of one database. 0: no limit.`,
 		},
 		{
-			name: "max_user_connections", value: number(&s.MaxUserConnections, 0, 0, math.MaxInt32), pending: true,
+			name: "max_user_connections", value: number(&s.MaxUserConnections, 0, 0, math.MaxInt32),
 			doc: `Most servers for one user, over all databases. 0: no limit.`,
 		},
 		{
-			name: "max_user_client_connections", value: number(&s.MaxUserClientConnections, 0, 0, math.MaxInt32), pending: true,
+			name: "max_user_client_connections", value: number(&s.MaxUserClientConnections, 0, 0, math.MaxInt32),
 			doc: `Most clients of one user. 0: no limit.`,
 		},
 		{
@@ -48,7 +48,7 @@ func (s *Settings) pools() []setting {
 			doc: `Time without clients and servers after which a database that the entry * stands for is forgotten. 0: never.`,
 		},
 		{
-			name: "pool_idle_timeout", value: seconds(&s.PoolIdleTimeout, 0), pending: true,
+			name: "pool_idle_timeout", value: seconds(&s.PoolIdleTimeout, 0),
 			doc: `Time without clients and servers after which a pool is forgotten. 0: never.`,
 		},
 		{
@@ -109,11 +109,11 @@ func (s *Settings) servers() []setting {
 			doc: `Most logins in any second to one endpoint with an IAM token, over all pools. RDS refuses more than 200, from all who log in together. 0: no limit.`,
 		},
 		{
-			name: "server_round_robin", value: boolean(&s.ServerRoundRobin, false), pending: true,
+			name: "server_round_robin", value: boolean(&s.ServerRoundRobin, false),
 			doc: `Use the idle servers of a pool in turn, instead of the one that was used last.`,
 		},
 		{
-			name: "server_fast_close", value: boolean(&s.ServerFastClose, false), pending: true,
+			name: "server_fast_close", value: boolean(&s.ServerFastClose, false),
 			doc: `In session mode, close a server that is to be closed at the end of the transaction, and its client with it.`,
 		},
 	}
@@ -156,11 +156,11 @@ func (s *Settings) serverTLS() []setting {
 func (s *Settings) dns() []setting {
 	return []setting{
 		{
-			name: "dns_max_ttl", value: seconds(&s.DNSMaxTTL, 15*time.Second), pending: true,
-			doc: `Longest time that the address of a host name is remembered.`,
+			name: "dns_max_ttl", value: seconds(&s.DNSMaxTTL, 5*time.Second), pgbouncer: "15",
+			doc: `Longest time that the addresses of a host name are remembered. Names of open servers are looked up again after it, and servers at an address that a name has no more are closed when they are free. The default is the TTL of RDS and Aurora. 0: not remembered.`,
 		},
 		{
-			name: "dns_nxdomain_ttl", value: seconds(&s.DNSNXDomainTTL, 15*time.Second), pending: true,
+			name: "dns_nxdomain_ttl", value: seconds(&s.DNSNXDomainTTL, 15*time.Second),
 			doc: `How long a failure to find a host name is remembered.`,
 		},
 		{

@@ -83,7 +83,8 @@ type Acceptor struct {
 	proofs    proofs
 	ctx       context.Context // done when Close begins
 	cancel    context.CancelFunc
-	freePlace func() // undoes takePlace; one for all clients, because each keeps it
+	freePlace func() // undoes takePlace; one for all clients
+	places    places
 
 	logins  atomic.Int64
 	clients atomic.Int64 // what max_client_conn limits
@@ -106,6 +107,7 @@ func NewAcceptor(o AcceptorOptions) *Acceptor {
 	a.queries = authQueries{pools: o.Pools, ctx: a.ctx, wg: &a.wg, running: make(map[authQuery]*asking)}
 	a.proofs.init(a.ctx, o.Pools, &a.wg)
 	a.freePlace = func() { a.clients.Add(-1) }
+	a.places.init()
 	return a
 }
 

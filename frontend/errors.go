@@ -96,12 +96,14 @@ var (
 	errPasswordPacket = fatal("08P01", "invalid password packet size")
 
 	// Authorization and limits.
-	errNoDatabase   = fatal("3D000", "no such database: ")
-	errPassage      = fatal("0A000", "the database is in passthrough mode: connect with TLS under its server's own name, or to its passthrough_port")
-	errNotAllowed   = fatal("42501", "not allowed")
-	errDisabled     = fatal("55000", "database ")
-	errTooMany      = fatal("53300", "no more connections allowed (max_client_conn)")
-	errShuttingDown = fatal("57P03", "pooler is shutting down")
+	errNoDatabase        = fatal("3D000", "no such database: ")
+	errPassage           = fatal("0A000", "the database is in passthrough mode: connect with TLS under its server's own name, or to its passthrough_port")
+	errNotAllowed        = fatal("42501", "not allowed")
+	errDisabled          = fatal("55000", "database ")
+	errTooManyOfDatabase = fatal("53300", "client connections exceeded (max_db_client_connections)")
+	errTooManyOfUser     = fatal("53300", "client connections exceeded (max_user_client_connections)")
+	errTooMany           = fatal("53300", "no more connections allowed (max_client_conn)")
+	errShuttingDown      = fatal("57P03", "pooler is shutting down")
 
 	// PostgreSQL ends a login at its authentication_timeout with query_canceled.
 	errLoginTimeout = fatal("57014", "client_login_timeout")

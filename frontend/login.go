@@ -199,6 +199,9 @@ func (c *client) run(ctx context.Context) error {
 	if err := c.authorize(); err != nil {
 		return err
 	}
+	if err := c.takeRoom(); err != nil {
+		return err
+	}
 	l := c.login // of its own: a session must not keep this login's configuration alive
 	if err := c.acceptor.o.Admit(ctx, &l); err != nil {
 		c.login.out = l.out
@@ -222,6 +225,11 @@ func (c *client) check(s *startup) error {
 	}
 	if c.cfg.ClientTLSSSLMode >= config.SSLRequire && l.TLS == nil && !c.socket.unix() {
 		return errTLSRequired
+	}
+	// It is counted when it has proved who it is: nobody else is to take the
+	// places of a user.
+	if err := c.roomFor(); err != nil {
+		return err
 	}
 	if l.Console {
 		l.Params = s.parameters

@@ -206,6 +206,61 @@ func TestCancelRequest(t *testing.T) {
 	}
 }
 
+// TestClientLimits: how many clients a database and a user may have, who is not
+// held up, and that a place is taken by those only who have proved who they are.
+func TestClientLimits(t *testing.T) {
+	const (
+		ofDatabase = "53300 client connections exceeded (max_db_client_connections)"
+		ofUser     = "53300 client connections exceeded (max_user_client_connections)"
+	)
+	login := func(user, database string) string {
+		return fmt.Sprintf("user=%s dbname=%s sslmode=disable password='%s'", user, database, password)
+	}
+	for _, tt := range []struct {
+		name        string
+		limit       func(*config.Config)
+		first, next string
+		want        string
+	}{
+		{"database", func(c *config.Config) { c.Databases["shop"].MaxDBClientConnections = 1 }, login("plain", "shop"), login("scram", "shop"), ofDatabase},
+		{"another database", func(c *config.Config) { c.Databases["shop"].MaxDBClientConnections = 1 }, login("plain", "shop"), login("plain", "pgbouncer"), "42501 not allowed"},
+		{"user", func(c *config.Config) { c.MaxUserClientConnections = 1 }, login("plain", "shop"), login("plain", "shop"), ofUser},
+		{"user of his own", func(c *config.Config) {
+			c.Users = map[string]*config.User{"plain": {MaxUserClientConnections: 1}}
+		}, login("plain", "shop"), login("plain", "shop"), ofUser},
+		{"another user", func(c *config.Config) { c.MaxUserClientConnections = 1 }, login("plain", "shop"), login("scram", "shop"), "ok"},
+		{"watcher on the console", func(c *config.Config) { c.MaxUserClientConnections = 1 }, login("watcher", "pgbouncer"), login("watcher", "pgbouncer"), ofUser},
+		{"administrator", func(c *config.Config) { c.MaxDBClientConnections, c.MaxUserClientConnections = 1, 1 }, login("root", "pgbouncer"), login("root", "pgbouncer"), "ok"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := testConfig()
+			tt.limit(cfg)
+			f := start(t, cfg)
+			if got := outcome(f.connect(t, strings.ReplaceAll(tt.first, "correct", "wrong"))); !strings.HasPrefix(got, "28P01") {
+				t.Errorf("wrong password: %s", got)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+			defer cancel()
+			host, port, _ := net.SplitHostPort(f.tcp)
+			first, err := pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%s %s", host, port, tt.first))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer first.Close(ctx)
+			if got := outcome(f.connect(t, tt.next)); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+			first.Close(ctx)
+			if !eventually(func() bool { databases, users := f.Connected(); return len(databases)+len(users) == 0 }) {
+				t.Error("a place was not given back")
+			}
+			if got := outcome(f.connect(t, tt.first)); got != "ok" {
+				t.Errorf("when there was room again: %s", got)
+			}
+		})
+	}
+}
+
 func TestMaxClientConn(t *testing.T) {
 	cfg := testConfig()
 	cfg.MaxClientConn = 1

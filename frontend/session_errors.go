@@ -26,6 +26,7 @@ var (
 	// The administrator.
 	errKilled         = fatal("57P01", "admin forced disconnect")
 	errServerShutdown = fatal("57P01", "server shutting down")
+	errReplaced       = fatal("57P01", "database configuration changed")
 	errRemoved        = fatal("57P01", "database removed")
 	errServerDown     = fatal("08001", "client_login_timeout (server down)")
 )

@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -87,7 +88,7 @@ func (c *Sessions) Count() int { return int(c.count.Load()) }
 // server knows what a client must be told. On error the caller still owns the
 // connection.
 func (c *Sessions) Admit(ctx context.Context, l *Login) error {
-	p, err := c.pools.Get(l.Database.Name, l.User)
+	p, err := c.pools.Join(l.Database.Name, l.User)
 	if err != nil {
 		return err
 	}
@@ -100,8 +101,9 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 	if l.Replication != backend.NoReplication {
 		return c.admitReplication(ctx, l, p)
 	}
-	welcome, err := p.Welcome(ctx)
+	welcome, err := c.awaitWelcome(ctx, l, p)
 	if err != nil {
+		p.RemoveClient()
 		return err
 	}
 	tracked := c.pools.Tracked()
@@ -152,12 +154,31 @@ func (c *Sessions) welcome(s *session, l *Login, welcome *pool.Welcome) error {
 	return err
 }
 
-// enter makes a client known.
+// awaitWelcome waits for what a server of p says of itself, as long as a client may
+// wait for a server.
+func (c *Sessions) awaitWelcome(ctx context.Context, l *Login, p *pool.Pool) (*pool.Welcome, error) {
+	cfg := c.config()
+	limit, late := cfg.QueryWaitTimeoutFor(l.Database, l.User), errQueryWaitTimeout
+	if query := cfg.QueryTimeoutFor(l.User); query > 0 && (limit == 0 || query < limit) {
+		limit, late = query, errQueryTimeoutWaiting
+	}
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, late)
+		defer cancel()
+	}
+	welcome, err := p.Welcome(ctx)
+	if _, down := errors.AsType[*pool.ServerDownError](err); down && errors.Is(context.Cause(ctx), late) {
+		return nil, late
+	}
+	return welcome, err
+}
+
+// enter makes a client known, which its pool counts already.
 func (c *Sessions) enter(s *session, p *pool.Pool, user string) {
 	w := c.workers[int(c.turn.Add(1))%len(c.workers)]
 	s.group = c.groups.join(w, p, user)
 	s.pid = c.keys.add(s)
-	p.AddClient()
 	c.count.Add(1)
 }
 

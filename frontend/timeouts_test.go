@@ -52,6 +52,24 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// TestLoginWaitsNoLongerThanAQuery: a login that waits for the first server of
+// its pool is a client that waits.
+func TestLoginWaitsNoLongerThanAQuery(t *testing.T) {
+	for setting, want := range map[string]string{
+		"query_wait_timeout = 0.3\nquery_timeout = 5": "FATAL 53300 query_wait_timeout",
+		"query_timeout = 0.3":                         "FATAL 57014 query_timeout",
+	} {
+		t.Run(want, func(t *testing.T) {
+			peer := backendtest.StartScript(t, backendtest.Script{backendtest.Hang()})
+			r := startRig(t, peer.Addr(), setting)
+			conn := r.dial()
+			c := &wireClient{t: t, conn: conn, front: pgproto3.NewFrontend(conn, conn)}
+			c.send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "postgres", "database": "app"}})
+			c.want(want, "EOF")
+		})
+	}
+}
+
 // TestSilentFromTheStart: a client that has logged in and not said a word is
 // seen by the console, ended by it, and by client_idle_timeout.
 func TestSilentFromTheStart(t *testing.T) {
@@ -122,6 +140,24 @@ func TestServerLifetime(t *testing.T) {
 	if c.pid() == a {
 		t.Error("an old server was used")
 	}
+}
+
+// TestServerFastClose: a server that is to be replaced is taken from a client
+// that has a session with it, but not in the middle of a transaction.
+func TestServerFastClose(t *testing.T) {
+	r := newRig(t, "server_fast_close = true\npool_mode = \"session\"\ndefault_pool_size = 2")
+	idle, busy := r.client(), r.client()
+	idle.do("select 1")
+	busy.do("begin")
+	if err := r.pools.Reconnect(""); err != nil {
+		t.Fatal(err)
+	}
+	idle.want("FATAL 57P01 database configuration changed", "EOF")
+	busy.query("select 2")
+	busy.want("T", "D 2", "C SELECT 1", "Z T")
+	busy.query("commit")
+	busy.want("C COMMIT", "Z I", "FATAL 57P01 database configuration changed", "EOF")
+	r.await("no server is left", func() bool { return r.servers() == 0 })
 }
 
 func TestServerIdleTimeout(t *testing.T) {

@@ -159,6 +159,8 @@ func (s *session) checkBusy(now moment) {
 			s.fatal(errIdleTransactionTimeout)
 		case tx != 'I' && over(now, s.xactAt, l.transaction):
 			s.fatal(errTransactionTimeout)
+		case s.mode == config.PoolModeSession && tx == 'I' && s.w.cfg.ServerFastClose && s.lease.Stale():
+			s.fatal(errReplaced)
 		case s.mode == config.PoolModeSession && tx == 'I' && over(now, s.readyAt, l.idle):
 			s.fatal(errClientIdle)
 		}

@@ -78,10 +78,10 @@ func (ps *Pools) forgetAuto(now time.Time) {
 		}
 		ps.log.Warn("dropping database as it does not exist anymore or inactive auto-database", zap.String("database", name))
 		delete(ps.auto, name)
+		delete(ps.past, name)
 		for k, p := range ps.pools {
 			if k.database == name {
-				delete(ps.pools, k)
-				ps.statements.Forget(p)
+				ps.drop(p)
 			}
 		}
 	}
@@ -92,5 +92,5 @@ func (ps *Pools) forgetAuto(now time.Time) {
 func (p *Pool) unused() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.clients == 0 && len(p.leases) == 0 && p.connecting == 0 && len(p.wantWelcome) == 0 && p.waiting.n == 0
+	return p.clients == 0 && len(p.leases) == 0 && p.connecting == 0 && p.passages == 0 && len(p.wantWelcome) == 0 && p.waiting.n == 0
 }

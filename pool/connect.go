@@ -18,30 +18,46 @@ import (
 // launch opens connections for those who wait, as far as the limits go. mu is
 // held.
 func (p *Pool) launch() {
-	for p.mayLaunch() {
+	for !p.queued && p.mayLaunch(p.connecting) { // else the arbiter does it
 		since, needed := p.needs(p.connecting)
-		if !needed {
+		if !needed || !p.set.limits.take(p, urgent(since)) {
 			return
 		}
-		p.connecting++
-		if w := p.waiting.head; w != nil && w.dedicated != nil {
-			p.waiting.remove(w)
-			p.dedicating++
-			close(w.dedicated)
-			continue
-		}
-		p.set.goroutines.Go(func() { p.open(want{since: since}) })
+		p.start(since)
 	}
 }
 
-// mayLaunch reports whether one more login is allowed. mu is held.
-func (p *Pool) mayLaunch() bool {
+// start begins a login that is needed since then and has a place under the
+// limits. mu is held.
+func (p *Pool) start(since time.Time) {
+	if p.full(p.connecting) {
+		p.log.Warn("taking connection from reserve_pool", zap.String("database", p.Database), zap.String("user", p.User))
+	}
+	p.connecting++
+	if w := p.waiting.head; w != nil && w.dedicated != nil {
+		p.waiting.remove(w)
+		p.dedicating++
+		close(w.dedicated)
+		return
+	}
+	p.set.goroutines.Go(func() { p.open(want{since: since}) })
+}
+
+// full reports whether another server, beside those that are being connected,
+// would be one of the reserve. mu is held.
+func (p *Pool) full(connecting int) bool {
+	return p.size > 0 && len(p.leases)+connecting >= p.size
+}
+
+// mayLaunch reports whether one more login is allowed, as far as it is for the
+// pool to say. mu is held.
+func (p *Pool) mayLaunch(connecting int) bool {
 	switch {
 	case p.db == nil || p.paused || p.set.closing.Load() || p.set.ctx.Err() != nil:
 		return false
-	case p.size > 0 && len(p.leases)+p.connecting >= p.size:
+	case p.full(connecting - p.reserve):
 		return false
-	case p.connecting >= p.set.config().ServerLoginParallelFor(p.db): // more would only wait for each other
+	case connecting >= p.set.config().ServerLoginParallelFor(p.db): // more would only wait for each other
 		return false
 	case p.failed != nil && time.Now().Before(p.retryAt):
 		return false
@@ -58,9 +74,12 @@ func (p *Pool) needs(connecting int) (since time.Time, ok bool) {
 	if p.db == nil {
 		return time.Time{}, false
 	}
-	now := time.Now()
-	if w := p.waiting.at(connecting - p.dedicating + p.nearlyFree()); w != nil {
+	now, full := time.Now(), p.full(connecting)
+	if w := p.waiting.at(connecting - p.dedicating + p.nearlyFree()); w != nil && (!full || now.Sub(w.since) >= p.reserveAfter) {
 		return w.since, true
+	}
+	if full {
+		return time.Time{}, false
 	}
 	if connecting == 0 && p.welcome == nil && len(p.wantWelcome) > 0 {
 		return p.wantedSince, true
@@ -69,6 +88,24 @@ func (p *Pool) needs(connecting int) (since time.Time, ok bool) {
 		return now.Add(nobodyWaits), true
 	}
 	return time.Time{}, false
+}
+
+// urgent reports whether a client waits for a login that is needed since then.
+func urgent(since time.Time) bool { return !since.After(time.Now()) }
+
+// claim is how many logins clients wait for now, and since when. mu is held.
+func (p *Pool) claim() (n int, since time.Time) {
+	for p.mayLaunch(p.connecting + n) {
+		s, needed := p.needs(p.connecting + n)
+		if !needed || !urgent(s) {
+			break
+		}
+		if n == 0 {
+			since = s
+		}
+		n++
+	}
+	return n, since
 }
 
 // soon is how long those who wait do without a new server because one that is
@@ -104,6 +141,9 @@ func (p *Pool) open(w want) {
 	defer p.set.changed()
 	if w.replaces != nil {
 		p.replaced(w.replaces, err)
+	}
+	if err != nil {
+		p.set.limits.give(p, false)
 	}
 	switch {
 	case errors.Is(err, errNotNeeded):
@@ -153,13 +193,17 @@ func (p *Pool) admit(t *backend.Target, w want) func(context.Context) (func(), e
 // a loop.
 func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 	p.mu.Lock()
-	target, generation := p.target, p.generation
-	p.mu.Unlock()
-	if target == nil {
+	if p.db == nil {
+		p.mu.Unlock()
 		return nil, ErrDatabaseRemoved
 	}
+	hosts, generation := p.order(time.Now()), p.generation
+	p.mu.Unlock()
 
-	l, params, err := p.logIn(ctx, target, generation, p.admit(target, ctx.Value(wantKey{}).(want)))
+	w := ctx.Value(wantKey{}).(want)
+	l, params, err := p.logInAny(ctx, hosts, func(ctx context.Context, t *backend.Target) (*Lease, []backend.Parameter, error) {
+		return p.logIn(ctx, t, generation, p.admit(t, w))
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -255,9 +299,6 @@ func (p *Pool) loginFailed(err error) {
 	what := "login to server: " + err.Error()
 	if said, ok := errors.AsType[*backend.LoginError](err); ok {
 		what = "server login failed: " + said.Severity + " " + said.Message + ": " + err.Error() // as PgBouncer begins it
-		if p.set.config().LogDisconnections {
-			p.log.Named("S: " + p.Database + "/" + p.User).Info("closing because: " + said.Message + " (age=0s)")
-		}
 	}
 	p.log.Warn(what, append([]zap.Field{
 		zap.String("database", p.Database), zap.String("user", p.User), zap.Stringer("reason", p.logins.fail(err)),

@@ -27,24 +27,26 @@ func (p *Pool) Learn(c Credentials) {
 	if p.db == nil {
 		return
 	}
-	target := *p.target
-	p.target = p.set.newTarget(p.set.settings.Load(), p.db, p.User)
+	old := p.hosts[0].target
+	p.setHosts(p.set.settings.Load())
 	p.useLearned()
-	if !p.target.Password.Equal(target.Password) || !p.target.Keys.Equal(target.Keys) {
+	if t := p.hosts[0].target; !t.Password.Equal(old.Password) || !t.Keys.Equal(old.Keys) {
 		p.failed, p.failures = nil, 0 // what failed was another password
 	}
 }
 
-// useLearned completes a new target. mu is held, or the pool is new.
+// useLearned completes new targets. mu is held, or the pool is new.
 func (p *Pool) useLearned() {
-	t := p.target
-	if t.IAM != nil {
-		return
-	}
-	if t.Password.Kind() == auth.SecretNone {
-		t.Password = p.learned.Secret
-	}
-	if p.learned.Keys.Fit(t.Password) {
-		t.Keys = p.learned.Keys
+	for _, h := range p.hosts {
+		t := h.target
+		if t.IAM != nil {
+			return
+		}
+		if t.Password.Kind() == auth.SecretNone {
+			t.Password = p.learned.Secret
+		}
+		if p.learned.Keys.Fit(t.Password) {
+			t.Keys = p.learned.Keys
+		}
 	}
 }

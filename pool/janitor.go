@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/jackc/puddle/v2"
@@ -10,7 +11,8 @@ import (
 // third of a second.
 const janitorPeriod = time.Second / 3
 
-// janitor looks after servers that nobody has and logins that nobody waits for.
+// janitor looks after servers that nobody has and logins that nobody waits for,
+// and is the arbiter between pools that share a limit.
 func (ps *Pools) janitor() {
 	tick := time.NewTicker(janitorPeriod)
 	defer tick.Stop()
@@ -18,12 +20,16 @@ func (ps *Pools) janitor() {
 		select {
 		case <-ps.ctx.Done():
 			return
+		case <-ps.limits.kick:
+			ps.arbitrate()
 		case now := <-tick.C:
 			ps.prepare()
 			ps.forgetAuto(now)
 			for _, p := range ps.all("") {
 				p.tidy(now)
+				ps.dropIdle(p, now)
 			}
+			ps.arbitrate()
 		}
 	}
 }
@@ -39,6 +45,31 @@ func (ps *Pools) prepare() {
 	}
 }
 
+// dropIdle forgets a pool that has had neither clients nor servers for
+// pool_idle_timeout. One that is to have servers without clients stays.
+func (ps *Pools) dropIdle(p *Pool, now time.Time) {
+	timeout := ps.config().PoolIdleTimeout
+	ps.mu.Lock() // so that nobody gets the pool meanwhile
+	defer ps.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.clients+len(p.wantWelcome)+len(p.leases)+p.connecting+p.passages > 0 || p.waiting.n > 0 || p.db == nil || p.db.User != "" && p.minSize > 0 {
+		p.usedAt = now
+	}
+	age := now.Sub(p.usedAt)
+	if timeout == 0 || age <= timeout {
+		return
+	}
+	p.log.Info(fmt.Sprintf("cleaning up idle pool for user %s on db %s because: pool idle timeout (age=%ds)", p.User, p.Database, int(age.Seconds())))
+	sum := ps.past[p.Database]
+	for i := range p.stats { // which no loop touches any more
+		sum.Add(&p.stats[i])
+	}
+	ps.past[p.Database] = sum
+	p.db = nil
+	ps.drop(p)
+}
+
 func (p *Pool) tidy(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,7 +83,9 @@ func (p *Pool) tidy(now time.Time) {
 	p.dropStale()
 	if p.idle == 0 {
 		p.spare = 0
-	} else if p.sweepDue(now) {
+	}
+	if len(p.leases) > 0 && p.db != nil && p.sweepDue(now) {
+		p.followNames()
 		idleTimeout := p.set.config().ServerIdleTimeout
 		left := len(p.leases)
 		p.spare = 0

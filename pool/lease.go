@@ -88,7 +88,7 @@ func (l *Lease) Release(loop *evloop.Loop) {
 		return
 	}
 	why := p.mustClose(l, loop.Now())
-	if why == "" && p.makeRoom() {
+	if why == "" && (p.makeRoom() || p.pays(loop.Now())) {
 		why = "evicted"
 	}
 	if why != "" {
@@ -141,9 +141,11 @@ func (l *Lease) forget() {
 		return
 	}
 	delete(p.leases, l)
-	if l.state == stateClosing {
+	announced := l.state == stateClosing
+	if announced {
 		p.closing--
 	}
+	p.set.limits.give(p, announced)
 	l.state = stateClosing
 	if l.res != nil {
 		l.res.Hijack() // it is closed already; unlike Destroy this frees its place at once

@@ -54,10 +54,10 @@ func (ps *Pools) Logins() []LoginInfo {
 
 // signer is whose IAM tokens the pool logs in with, for the log. mu is held.
 func (p *Pool) signer() []zap.Field {
-	if p.target == nil || p.target.IAM == nil {
+	if len(p.hosts) == 0 || p.hosts[0].target.IAM == nil { // all hosts get the same token
 		return nil
 	}
-	k := p.target.IAM.Key
+	k := p.hosts[0].target.IAM.Key
 	fields := []zap.Field{
 		zap.String("iam_host", k.Host), zap.Int("iam_port", k.Port), zap.String("iam_region", k.Region), zap.String("iam_user", k.User),
 	}

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/backend/evloop"
@@ -21,10 +22,11 @@ func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) 
 	if p, err = ps.Get(database, ""); err != nil {
 		return nil, nil, nil, err
 	}
+	var hosts []*host
 	p.mu.Lock()
-	t := p.target
 	if err = p.noPassage(); err == nil {
 		p.passages++
+		hosts = p.order(time.Now())
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -36,7 +38,17 @@ func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) 
 		p.mu.Unlock()
 		ps.changed()
 	}
-	if server, err = backend.Open(ctx, t, askTLS); err != nil {
+	for _, h := range hosts {
+		server, err = backend.Open(ctx, h.target, askTLS)
+		if err != nil && ctx.Err() != nil {
+			break
+		}
+		p.noteAttempt(h, err)
+		if err == nil || !tryNextHost(err) {
+			break
+		}
+	}
+	if err != nil {
 		end()
 		return nil, nil, nil, err
 	}

@@ -46,45 +46,54 @@ type Pool struct {
 	User     string // who logs in to the server
 	set      *Pools
 	log      *zap.Logger
-	stats    []Stats // one for each loop, owned by it
+	limits   [2]*limit // of the database and of the user, over all pools
+	stats    []Stats   // one for each loop, owned by it
 
-	mu          sync.Mutex // guards the fields below
-	db          *config.Database
-	forQueries  bool // Ask has used it: the pool's user need not be the one that the database forces
-	learned     Credentials
-	target      *backend.Target
-	tlsSum      [32]byte
-	size        int // servers at most; 0: no limit
-	minSize     int
-	lifetime    time.Duration
-	mode        config.PoolMode
-	generation  uint64 // servers of an older one are closed as soon as they are free
-	servers     *puddle.Pool[*Lease]
-	leases      map[*Lease]struct{} // every open server
-	idle        int                 // of these, how many puddle holds
-	closing     int                 // of these, how many are about to be closed
-	connecting  int
-	dedicating  int // of these, how many are for one client only
-	passages    int // clients in passthrough mode, each with a server
-	waiting     waitList
-	paused      bool
-	welcome     *Welcome
-	wantWelcome map[chan welcomeAnswer]struct{} // logins that wait for welcome, or for the reason why there is none
-	wantedSince time.Time                       // … and since when the first of them does
-	failures    int                             // how many logins, or groups of them, have failed in a row
-	failed      error                           // why the last login failed, nil after a success
-	retryAt     time.Time                       // not before this is another one tried
-	refillAt    time.Time                       // not before this are servers opened that nobody waits for
-	logins      logins
-	nextSweep   time.Time
-	lastRetired time.Time // when a server was last closed for its age
-	replacing   bool      // a login is under way that is to replace an old server
-	replacedAt  time.Time // when the last such login ended
-	writer      bool      // the pool has had a server that was not in recovery
-	probeAt     time.Time // not before this is a server asked again whether it can write
-	probePause  time.Duration
-	spare       int // servers that the pool could do without, when it was last swept
-	clients     int // clients of the pool, waiting or not
+	mu           sync.Mutex // guards the fields below
+	db           *config.Database
+	forQueries   bool // Ask has used it: the pool's user need not be the one that the database forces
+	learned      Credentials
+	hosts        []*host // at least one
+	turn         int     // which of them comes first: the last good one, or a counter, by load_balance_hosts
+	tlsSum       [32]byte
+	size         int // servers at most; 0: no limit
+	reserve      int // more servers, for those who have waited for reserveAfter
+	minSize      int
+	roundRobin   bool
+	fastClose    bool
+	reserveAfter time.Duration
+	lifetime     time.Duration
+	mode         config.PoolMode
+	generation   uint64 // servers of an older one are closed as soon as they are free
+	servers      *puddle.Pool[*Lease]
+	leases       map[*Lease]struct{} // every open server
+	idle         int                 // of these, how many puddle holds
+	closing      int                 // of these, how many are about to be closed
+	connecting   int
+	dedicating   int // of these, how many are for one client only
+	passages     int // clients in passthrough mode, each with a server
+	waiting      waitList
+	queued       bool  // the pool is in limits.queue
+	debt         *debt // what the next server that becomes free may have to make room for
+	paused       bool
+	welcome      *Welcome
+	wantWelcome  map[chan welcomeAnswer]struct{} // logins that wait for welcome, or for the reason why there is none
+	wantedSince  time.Time                       // … and since when the first of them does
+	failures     int                             // how many logins, or groups of them, have failed in a row
+	failed       error                           // why the last login failed, nil after a success
+	retryAt      time.Time                       // not before this is another one tried
+	refillAt     time.Time                       // not before this are servers opened that nobody waits for
+	nextSweep    time.Time
+	lastRetired  time.Time // when a server was last closed for its age
+	clients      int       // clients of the pool, waiting or not
+	usedAt       time.Time // when the janitor last saw a client or a server
+	logins       logins
+	replacing    bool      // a login is under way that is to replace an old server
+	replacedAt   time.Time // when the last such login ended
+	writer       bool      // the pool has had a server that was not in recovery
+	probeAt      time.Time // not before this is a server asked again whether it can write
+	probePause   time.Duration
+	spare        int // servers that the pool could do without, when it was last swept
 }
 
 // newPuddle makes what holds the idle servers. How many there may be is not
@@ -111,14 +120,14 @@ func (p *Pool) Mode() config.PoolMode {
 // Stats are the counters of the loop, to be changed on it only.
 func (p *Pool) Stats(l *evloop.Loop) *Stats { return &p.stats[l.ID] }
 
-// AddClient counts a client in; RemoveClient must follow.
+// AddClient counts in a client that is passed through; RemoveClient must follow.
 func (p *Pool) AddClient() {
 	p.mu.Lock()
 	p.clients++
 	p.mu.Unlock()
 }
 
-// RemoveClient counts a client out.
+// RemoveClient counts out a client that Join or AddClient has counted in.
 func (p *Pool) RemoveClient() {
 	p.mu.Lock()
 	p.clients--
@@ -182,10 +191,7 @@ func (p *Pool) Leave(w *Waiter) bool {
 // held.
 func (p *Pool) take(now time.Time) *Lease {
 	for p.idle > 0 {
-		res, err := p.servers.TryAcquire(context.Background())
-		if err != nil {
-			panic("pool: puddle has fewer idle servers than were counted: " + err.Error())
-		}
+		res := p.acquireIdle()
 		p.idle--
 		l := res.Value()
 		l.res = res
@@ -201,6 +207,24 @@ func (p *Pool) take(now time.Time) *Lease {
 		return l
 	}
 	return nil
+}
+
+// acquireIdle takes one of the idle servers, of which there must be one: the one
+// used last, or, with server_round_robin, the one used first. mu is held.
+func (p *Pool) acquireIdle() *puddle.Resource[*Lease] {
+	if p.roundRobin && p.idle > 1 {
+		all := p.servers.AcquireAllIdle()
+		last := len(all) - 1
+		for _, res := range slices.Backward(all[:last]) {
+			res.ReleaseUnused()
+		}
+		return all[last]
+	}
+	res, err := p.servers.TryAcquire(context.Background())
+	if err != nil {
+		panic("pool: puddle has fewer idle servers than were counted: " + err.Error())
+	}
+	return res
 }
 
 // lend notes that w has l. mu is held.
@@ -323,6 +347,16 @@ func (p *Pool) close(l *Lease, why string) {
 func (p *Pool) condemn(l *Lease, why string) {
 	l.state, l.closeWhy = stateClosing, why
 	p.closing++
+	p.set.limits.leave(p)
+}
+
+// Stale reports whether the server is to be replaced at once, by sending its
+// client away at the next end of a transaction (server_fast_close).
+func (l *Lease) Stale() bool {
+	p := l.Pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fastClose && (l.generation != p.generation || p.db == nil)
 }
 
 // mustClose is why a free server is not to be lent again, "" if it is. mu is
@@ -339,7 +373,7 @@ func (p *Pool) mustClose(l *Lease, now time.Time) string {
 		return "server shutting down"
 	case l.closeWhy != "":
 		return l.closeWhy
-	case p.size > 0 && len(p.leases)-p.closing > p.size: // it has become smaller
+	case p.size > 0 && len(p.leases)-p.closing > p.size+p.reserve: // it has become smaller
 		return "too many servers in the pool"
 	case !l.endOfLife.IsZero() && now.After(l.endOfLife):
 		return "server lifetime over"

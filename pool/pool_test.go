@@ -28,9 +28,23 @@ func newPools(t testing.TB, settings, database string) *Pools {
 // newPoolsOn is newPools with so many event loops.
 func newPoolsOn(t testing.TB, n int, settings, database string) *Pools {
 	t.Helper()
+	log := zap.NewNop() // it would be between the figures of a benchmark
+	if _, ok := t.(*testing.T); ok {
+		log = zaptest.NewLogger(t)
+	}
 	pg := shared.Postgres(t)
-	cfg, err := config.Parse("test.toml", fmt.Appendf(nil, "[pgvalet]\nunix_socket_dir = \"/tmp\"\nauth_type = \"trust\"\nauth_file = \"none\"\n%s\n[databases.app]\nhost = %q\nport = %d\ndbname = \"postgres\"\nuser = %q\n%s\n",
-		settings, pg.SocketDir, pg.Port, pg.Superuser, database))
+	return startPools(t, n, log, settings, fmt.Sprintf("[databases.app]\n%s\nuser = %q\n%s", place(pg), pg.Superuser, database))
+}
+
+// place is where the entry of a database says that pg is.
+func place(pg *backendtest.Postgres) string {
+	return fmt.Sprintf("host = %q\nport = %d\ndbname = \"postgres\"", pg.SocketDir, pg.Port)
+}
+
+// startPools starts pools with the given settings and databases.
+func startPools(t testing.TB, n int, log *zap.Logger, settings, databases string) *Pools {
+	t.Helper()
+	cfg, err := config.Parse("test.toml", fmt.Appendf(nil, "[pgvalet]\nunix_socket_dir = \"/tmp\"\nauth_type = \"trust\"\nauth_file = \"none\"\n%s\n%s\n", settings, databases))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +61,6 @@ func newPoolsOn(t testing.TB, n int, settings, database string) *Pools {
 				t.Error(err)
 			}
 		})
-	}
-	log := zap.NewNop() // it would be between the figures of a benchmark
-	if _, ok := t.(*testing.T); ok {
-		log = zaptest.NewLogger(t)
 	}
 	ps := New(Options{Settings: Settings{Config: cfg, Userlist: (*auth.Userlist)(nil)}, Loops: loops, Log: log})
 	t.Cleanup(func() {
@@ -200,6 +210,80 @@ func TestPoolSizeChange(t *testing.T) {
 	until(t, ps, "idle", func(i Info) bool { return i.Servers() == 2 && i.Idle == 2 })
 }
 
+// TestServerRoundRobin: the server that was used first is used next.
+func TestServerRoundRobin(t *testing.T) {
+	for setting, want := range map[string]int{"server_round_robin = true": 3, "server_round_robin = false": 1} {
+		ps := newPools(t, setting, "min_pool_size = 3")
+		p := appPool(t, ps)
+		until(t, ps, "filled", func(i Info) bool { return i.Idle == 3 })
+		u := newUser(ps)
+		var order []*Lease
+		used := map[*Lease]bool{}
+		for range 9 {
+			l := u.borrow(t, p)
+			u.release(l)
+			order = append(order, l)
+			used[l] = true
+		}
+		if len(used) != want {
+			t.Errorf("%s: %d servers were used, want %d", setting, len(used), want)
+		}
+		for i := range 6 {
+			if order[i] != order[i+3] {
+				t.Errorf("%s: the turns are not in order", setting)
+			}
+		}
+	}
+}
+
+// TestPoolIdleTimeout: a pool that nobody has used is forgotten, its counters are
+// not; one that a client has joined stays, and so does one with a minimum of
+// servers for a forced user.
+func TestPoolIdleTimeout(t *testing.T) {
+	ps, logs := newLimited(t, 1, "pool_idle_timeout = 0.3\nserver_idle_timeout = 0.3", "")
+	idle, err := ps.Join("one", "limit_a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined, err := ps.Join("two", "limit_a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUser(ps)
+	l := u.borrow(t, idle)
+	u.w.Loop.Call(func() { idle.Stats(u.w.Loop).Queries++ })
+	u.release(l)
+	idle.RemoveClient()
+	until(t, ps, "the only one", func(Info) bool { return len(ps.Snapshot()) == 1 })
+	if logs.FilterMessageSnippet("cleaning up idle pool for user limit_a on db one because: pool idle timeout").Len() != 1 {
+		t.Error("nothing was logged")
+	}
+	if n := ps.Stats()["one"].Queries; n != 1 {
+		t.Errorf("%d queries are counted, want 1", n)
+	}
+	if p := getPool(t, ps, "two", "limit_a"); p != joined {
+		t.Error("a pool with a client was dropped")
+	}
+	joined.RemoveClient()
+	u.release(u.borrow(t, getPool(t, ps, "one", "limit_a")))
+	checkLimits(t, ps)
+
+	kept := newPools(t, "pool_idle_timeout = 0.1\nserver_login_retry = 60", `min_pool_size = 1
+connect_query = "select pg_terminate_backend(pg_backend_pid())"`)
+	p := appPool(t, kept)
+	until(t, kept, "without a server", func(i Info) bool { return p.lastFailure() != nil && i.Servers()+i.Login == 0 })
+	<-time.NewTimer(3 * janitorPeriod).C
+	if appPool(t, kept) != p {
+		t.Error("the pool of a forced user with min_pool_size was dropped")
+	}
+}
+
+func (p *Pool) lastFailure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
+}
+
 // TestRemovedWhileConnecting: a server that is there only when its database has
 // been removed does not stay.
 func TestRemovedWhileConnecting(t *testing.T) {
@@ -272,10 +356,10 @@ func TestOneMishapIsNoOutage(t *testing.T) {
 	ps := newPools(t, "server_login_retry = 3600", "pool_size = 1")
 	p := appPool(t, ps)
 	p.mu.Lock()
-	good := p.target
+	good := p.hosts[0].target
 	bad := *good
 	bad.Port++ // nobody listens there
-	p.target = &bad
+	p.hosts[0].target = &bad
 	p.mu.Unlock()
 	go func() {
 		until(t, ps, "failing", func(Info) bool {
@@ -284,7 +368,7 @@ func TestOneMishapIsNoOutage(t *testing.T) {
 			if p.failures == 0 {
 				return false
 			}
-			p.target = good
+			p.hosts[0].target = good
 			return true
 		})
 	}()

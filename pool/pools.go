@@ -1,10 +1,12 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +44,7 @@ type Pools struct {
 	log        *zap.Logger
 	tracked    *backend.Tracked
 	statements *backend.Statements
+	dns        *backend.Names
 	ctx        context.Context // ends when Close gives up on what is under way
 	stop       context.CancelFunc
 	goroutines sync.WaitGroup // logins, cancel requests, the janitor
@@ -60,6 +63,10 @@ type Pools struct {
 	paused    map[string]bool      // databases
 	disabled  map[string]bool      // databases
 	auto      map[string]time.Time // databases that only the entry "*" stands for, and when each was last in use
+	past      map[string]Stats     // of the pools that pool_idle_timeout has dropped, by database
+
+	limits   limits
+	indebted bool // pools have debts; owned by the janitor
 
 	changeMu sync.Mutex    // guards change; taken last
 	change   chan struct{} // closed, and made anew, when a server is gone
@@ -76,15 +83,19 @@ func New(o Options) *Pools {
 		log:        o.Log,
 		tracked:    backend.NewTracked(o.Settings.Config.TrackExtraParameters),
 		statements: backend.NewStatements(),
+		dns:        backend.NewNames(nil),
 		pools:      make(map[key]*Pool),
 		paused:     make(map[string]bool),
 		disabled:   make(map[string]bool),
 		auto:       make(map[string]time.Time),
+		past:       make(map[string]Stats),
 		change:     make(chan struct{}),
 		governor:   governor{gates: make(map[endpoint]*gate)},
 		presented:  presentedTokens{byKey: make(map[key]auth.Token)},
 	}
 	ps.governor.configure(o.Settings.Config)
+	ps.dns.Configure(o.Settings.Config.DNSMaxTTL, o.Settings.Config.DNSNXDomainTTL)
+	ps.limits.init()
 	ps.ctx, ps.stop = context.WithCancel(context.Background())
 	ps.settings.Store(&o.Settings)
 	ps.goroutines.Go(ps.janitor)
@@ -170,12 +181,31 @@ func (ps *Pools) until(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
+// Join returns the pool of a database for a client's user, as Get does, and
+// counts a client in: until RemoveClient the pool stays.
+func (ps *Pools) Join(database, user string) (*Pool, error) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p, err := ps.forClient(database, user)
+	if err == nil {
+		p.mu.Lock()
+		p.clients++
+		p.mu.Unlock()
+	}
+	return p, err
+}
+
 // Get returns the pool of a database for a client's user, and makes it if there
 // is none yet. The server's user is the database's own, if it forces one. It
 // returns ErrDatabaseRemoved for a database that a reload has removed since.
 func (ps *Pools) Get(database, user string) (*Pool, error) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	return ps.forClient(database, user)
+}
+
+// forClient is Get; mu is held.
+func (ps *Pools) forClient(database, user string) (*Pool, error) {
 	c := ps.config()
 	db := c.Database(database)
 	if db == nil {
@@ -210,6 +240,9 @@ func (ps *Pools) ForQueries(database, user string) (*Pool, error) {
 func (ps *Pools) get(db *config.Database, user string) *Pool {
 	k := key{db.Name, user}
 	if p := ps.pools[k]; p != nil {
+		p.mu.Lock()
+		p.usedAt = time.Now() // whoever gets it has the time to use it
+		p.mu.Unlock()
 		return p
 	}
 	p := &Pool{
@@ -221,8 +254,10 @@ func (ps *Pools) get(db *config.Database, user string) *Pool {
 		leases:      make(map[*Lease]struct{}),
 		wantWelcome: make(map[chan welcomeAnswer]struct{}),
 		paused:      ps.pausedAll || ps.paused[db.Name],
+		usedAt:      time.Now(),
 	}
 	p.servers = p.newPuddle()
+	p.limits = ps.limits.join(p)
 	p.configure(ps.settings.Load(), db)
 	ps.pools[k] = p
 	return p
@@ -232,41 +267,62 @@ func (ps *Pools) get(db *config.Database, user string) *Pool {
 // the pool is new.
 func (p *Pool) configure(s *Settings, db *config.Database) {
 	c := s.Config
-	if p.db != nil && !(db.SameServer(p.db) && p.tlsSum == s.TLSSum && p.target.SSLMode == c.ServerTLSSSLMode) {
+	if p.db != nil && !(db.SameServer(p.db) && p.tlsSum == s.TLSSum && p.hosts[0].target.SSLMode == c.ServerTLSSSLMode) {
 		p.generation++
 		p.welcome = nil
 		p.failed, p.failures = nil, 0
 	}
 	p.db, p.tlsSum = db, s.TLSSum
-	p.target = p.set.newTarget(s, db, p.User)
+	p.setHosts(s)
 	p.useLearned()
 	p.mode = c.PoolModeFor(db, p.User)
 	p.minSize = c.MinPoolSizeFor(db)
+	p.roundRobin, p.fastClose = c.ServerRoundRobin, c.ServerFastClose
 	p.lifetime = c.ServerLifetimeFor(db)
 	p.size = c.PoolSizeFor(db, p.User)
+	p.reserve, p.reserveAfter = 0, c.ReservePoolTimeout
+	if p.reserveAfter > 0 {
+		p.reserve = c.ReservePoolSizeFor(db, p.User)
+	}
+	p.set.limits.set(p, c.MaxDBConnectionsFor(db), c.MaxUserConnectionsFor(p.User))
 }
 
-// newTarget is where and how the servers of a pool are logged in to.
-func (ps *Pools) newTarget(s *Settings, db *config.Database, user string) *backend.Target {
-	t := NewTarget(s, db, user, ps.tokens, ps.log)
+// setHosts makes the targets of p.db anew. What is known of a host stays known.
+func (p *Pool) setHosts(s *Settings) {
+	old := p.hosts
+	p.hosts = nil
+	for _, name := range p.db.Hosts() {
+		h := &host{target: p.set.newTarget(s, p.db, name, p.User)}
+		if i := slices.IndexFunc(old, func(o *host) bool { return o.target.Host == name }); i >= 0 {
+			h.retryAt = old[i].retryAt
+		}
+		p.hosts = append(p.hosts, h)
+	}
+}
+
+// newTarget is how the servers of a pool at one of its database's hosts are
+// logged in to.
+func (ps *Pools) newTarget(s *Settings, db *config.Database, host, user string) *backend.Target {
+	t := NewTarget(s, db, host, user, ps.tokens, ps.log)
+	t.Names = ps.dns
 	if db.ServerAuth == config.ServerAuthClientToken {
 		t.IAM = ps.presented.source(key{db.Name, user})
 	}
 	return t
 }
 
-// NewTarget is where and how the servers of the pool of db and user are logged in
-// to, but for the tokens that clients bring (client_token).
-func NewTarget(s *Settings, db *config.Database, user string, tokens *auth.TokenSource, log *zap.Logger) *backend.Target {
+// NewTarget is how the servers of the pool of db and user at one of db's hosts are
+// logged in to, but for the tokens that clients bring (client_token).
+func NewTarget(s *Settings, db *config.Database, host, user string, tokens *auth.TokenSource, log *zap.Logger) *backend.Target {
 	c := s.Config
 	t := &backend.Target{
-		Host:           db.Host,
+		Host:           host,
 		Port:           db.Port,
 		DBName:         db.DBName,
 		User:           user,
 		SSLMode:        c.ServerTLSSSLMode,
 		TLSConfig:      s.ServerTLS,
-		ServerName:     db.ServerTLSName,
+		ServerName:     cmp.Or(db.ServerTLSName, host),
 		ConnectQuery:   db.ConnectQuery,
 		ConnectTimeout: c.ServerConnectTimeout,
 		TCP:            backend.NewTCPOptions(&c.Settings),
@@ -325,6 +381,13 @@ func serverLabel(l *Lease) string {
 	return fmt.Sprintf("S-%d: %s/%s@%s", l.ID, l.Pool.Database, t.User, l.Server.Addr)
 }
 
+// pastStats returns the counters of the pools that are gone, by database.
+func (ps *Pools) pastStats() map[string]Stats {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return maps.Clone(ps.past)
+}
+
 // all returns the pools of a database, or all of them for "".
 func (ps *Pools) all(database string) []*Pool {
 	ps.mu.Lock()
@@ -345,9 +408,11 @@ func (ps *Pools) Reload(s Settings) {
 	ps.governor.configure(s.Config)
 	ps.mu.Lock()
 	ps.settings.Store(&s)
-	gone := func(name string, _ bool) bool { return s.Config.Database(name) == nil }
-	maps.DeleteFunc(ps.paused, gone)
-	maps.DeleteFunc(ps.disabled, gone)
+	ps.dns.Configure(s.Config.DNSMaxTTL, s.Config.DNSNXDomainTTL)
+	gone := func(name string) bool { return s.Config.Database(name) == nil }
+	maps.DeleteFunc(ps.paused, func(name string, _ bool) bool { return gone(name) })
+	maps.DeleteFunc(ps.disabled, func(name string, _ bool) bool { return gone(name) })
+	maps.DeleteFunc(ps.past, func(name string, _ Stats) bool { return gone(name) })
 	ps.mu.Unlock()
 	var dropped []*Pool
 	for _, p := range ps.all("") {
@@ -371,7 +436,13 @@ func (ps *Pools) Reload(s Settings) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, p := range dropped {
-		delete(ps.pools, key{p.Database, p.User})
-		ps.statements.Forget(p)
+		ps.drop(p)
 	}
+}
+
+// drop forgets a pool. mu is held.
+func (ps *Pools) drop(p *Pool) {
+	delete(ps.pools, key{p.Database, p.User})
+	ps.limits.quit(p)
+	ps.statements.Forget(p)
 }

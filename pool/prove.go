@@ -32,12 +32,18 @@ func (ps *Pools) Prove(ctx context.Context, database, user string, token auth.To
 	if db == nil {
 		return ErrDatabaseRemoved
 	}
-	t := ps.newTarget(s, db, user)
-	t.ConnectQuery = ""
-	t.Admit = func(ctx context.Context) (func(), error) {
-		return ps.governor.enter(ctx, endpointOf(t.Host, t.Port), time.Now(), true)
+	var login *backend.Login
+	var err error
+	for _, host := range db.Hosts() {
+		t := ps.newTarget(s, db, host, user)
+		t.ConnectQuery = ""
+		t.Admit = func(ctx context.Context) (func(), error) {
+			return ps.governor.enter(ctx, endpointOf(t.Host, t.Port), time.Now(), true)
+		}
+		if login, err = backend.ConnectWith(ctx, t, token); err == nil || ctx.Err() != nil || !tryNextHost(err) {
+			break
+		}
 	}
-	login, err := backend.ConnectWith(ctx, t, token)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,8 @@ const (
 
 // replaceOne starts to replace the oldest server, if that is due. mu is held.
 func (p *Pool) replaceOne(now time.Time) {
-	if old := p.dueForReplacement(now); old != nil && p.mayLaunch() {
+	old := p.dueForReplacement(now)
+	if old != nil && p.mayLaunch(p.connecting) && !p.full(p.connecting) && p.set.limits.take(p, false) {
 		p.replacing = true
 		p.connecting++
 		p.set.goroutines.Go(func() { p.open(want{now.Add(nobodyWaits), old}) })

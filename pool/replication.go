@@ -63,6 +63,7 @@ func (p *Pool) Dedicate(ctx context.Context, d Dedication) (*Lease, *Welcome, er
 	defer p.set.changed()
 	defer p.launch()
 	if err != nil {
+		p.set.limits.give(p, false)
 		p.log.Warn("login to server: "+err.Error(), zap.String("database", p.Database), zap.String("user", p.User))
 		return nil, nil, err
 	}
@@ -73,14 +74,17 @@ func (p *Pool) Dedicate(ctx context.Context, d Dedication) (*Lease, *Welcome, er
 
 func (p *Pool) logInFor(ctx context.Context, d Dedication, since time.Time) (*Lease, []backend.Parameter, error) {
 	p.mu.Lock()
-	target, generation := p.target, p.generation
-	p.mu.Unlock()
-	if target == nil {
+	if p.db == nil {
+		p.mu.Unlock()
 		return nil, nil, ErrDatabaseRemoved
 	}
-	target = target.ForReplication(d.Kind, d.Params)
-	l, params, err := p.logIn(ctx, target, generation, func(ctx context.Context) (func(), error) {
-		return p.set.governor.enter(ctx, endpointOf(target.Host, target.Port), since, target.IAM != nil)
+	hosts, generation := p.order(time.Now()), p.generation
+	p.mu.Unlock()
+	l, params, err := p.logInAny(ctx, hosts, func(ctx context.Context, t *backend.Target) (*Lease, []backend.Parameter, error) {
+		t = t.ForReplication(d.Kind, d.Params)
+		return p.logIn(ctx, t, generation, func(ctx context.Context) (func(), error) {
+			return p.set.governor.enter(ctx, endpointOf(t.Host, t.Port), since, t.IAM != nil)
+		})
 	})
 	if err != nil {
 		return nil, nil, err

@@ -190,8 +190,7 @@ func (p *Pool) describe(loop *evloop.Loop, found map[*Lease]*ServerInfo) (unseen
 // Stats returns the counters of every database, summed over its pools. It asks
 // each loop in turn and must not be called from one.
 func (ps *Pools) Stats() map[string]Stats {
-	sums := make(map[string]Stats)
-	pools := ps.all("")
+	pools, sums := ps.all(""), ps.pastStats()
 	for _, loop := range ps.loops {
 		loop.Call(func() {
 			for _, p := range pools {

@@ -113,13 +113,23 @@ func toExamine(c *config.Config, only string) ([]*config.Database, error) {
 // examineAll looks at several databases at once, and returns the results in
 // their order.
 func (d *doctor) examineAll(ctx context.Context, dbs []*config.Database) []*diagnosis {
-	all := make([]*diagnosis, len(dbs))
+	type way struct {
+		db   *config.Database
+		host string
+	}
+	var ways []way
+	for _, db := range dbs {
+		for _, host := range db.Hosts() {
+			ways = append(ways, way{db, host})
+		}
+	}
+	all := make([]*diagnosis, len(ways))
 	slots := make(chan struct{}, examinedAtOnce)
 	var wg sync.WaitGroup
-	for i, db := range dbs {
+	for i, w := range ways {
 		slots <- struct{}{}
 		wg.Go(func() {
-			all[i] = d.examine(ctx, db)
+			all[i] = d.examine(ctx, w.db, w.host)
 			<-slots
 		})
 	}

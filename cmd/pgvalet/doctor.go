@@ -60,10 +60,10 @@ type doctor struct {
 	user     string // for databases that force none; "": the first of auth_file
 }
 
-// examine goes through all the steps for one database, up to the first that
-// fails.
-func (d *doctor) examine(ctx context.Context, db *config.Database) *diagnosis {
-	p := &diagnosis{Database: db.Name, User: d.userOf(db), Host: db.Host, Port: db.Port}
+// examine goes through all the steps for one of the hosts of a database, up to the
+// first that fails.
+func (d *doctor) examine(ctx context.Context, db *config.Database, host string) *diagnosis {
+	p := &diagnosis{Database: db.Name, User: d.userOf(db), Host: host, Port: db.Port}
 	if db.ServerAuth == config.ServerAuthClientToken || d.settings.Config.PoolModeFor(db, p.User) == config.PoolModePassthrough {
 		p.unsure("login", 0, "it is made with what a client brings: connect as one")
 		p.OK = true
@@ -73,7 +73,7 @@ func (d *doctor) examine(ctx context.Context, db *config.Database) *diagnosis {
 		p.add("user", 0, "", errors.New("the database forces no user, and auth_file has none"))
 		return p
 	}
-	t := pool.NewTarget(&d.settings, db, p.User, d.tokens, zap.NewNop())
+	t := pool.NewTarget(&d.settings, db, host, p.User, d.tokens, zap.NewNop())
 	t.Trace = p.trace
 	if t.IAM != nil && !d.credentials(ctx, p, pool.TokenKey(db, p.User)) {
 		return p
