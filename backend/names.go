@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -57,6 +58,29 @@ func (n *Names) Configure(ttl, noTTL time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.ttl, n.noTTL = ttl, noTTL
+}
+
+// NameInfo is what is known of one host name, for SHOW DNS_HOSTS.
+type NameInfo struct {
+	Host  string
+	TTL   time.Duration // for how long it is still relied on, 0 for no longer
+	Addrs []netip.Addr  // none: the name does not exist
+}
+
+// Snapshot returns everything that is remembered, by host.
+func (n *Names) Snapshot() []NameInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := make([]NameInfo, 0, len(n.hosts))
+	for _, host := range slices.Sorted(maps.Keys(n.hosts)) {
+		h := n.hosts[host]
+		i := NameInfo{Host: host, TTL: max(0, n.lifetime(h)-time.Since(h.at))}
+		if h.err == nil {
+			i.Addrs = slices.Clone(h.addrs)
+		}
+		list = append(list, i)
+	}
+	return list
 }
 
 // addresses returns the addresses of a host. Each call begins with another one,

@@ -104,3 +104,22 @@ func TestNamesGone(t *testing.T) {
 	answer(nil, "10.0.0.1")
 	gone(true, "10.0.0.2")
 }
+
+func TestNamesSnapshot(t *testing.T) {
+	f := &fakeDNS{addrs: []string{"10.0.0.1"}}
+	n := NewNames(f.lookUp)
+	n.Configure(time.Minute, time.Minute)
+	if _, err := n.addresses(t.Context(), "there"); err != nil {
+		t.Fatal(err)
+	}
+	f.addrs, f.err = nil, &net.DNSError{Err: "no such host", IsNotFound: true}
+	if _, err := n.addresses(t.Context(), "gone"); err == nil {
+		t.Fatal("a name that does not exist has addresses")
+	}
+	n.forgetAt("gone", 2*time.Minute)
+	got := n.Snapshot()
+	if len(got) != 2 || got[0].Host != "gone" || got[0].TTL != 0 || got[0].Addrs != nil ||
+		got[1].Host != "there" || got[1].TTL < 50*time.Second || fmt.Sprint(got[1].Addrs) != "[10.0.0.1]" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -103,3 +103,30 @@ func TestConsoleSockets(t *testing.T) {
 		}
 	}
 }
+
+// The tables show the limits that hold, and what is remembered of host names.
+func TestConsoleShowsLimits(t *testing.T) {
+	cfg := consoleConfig(t, noServer)
+	cfg.ReservePoolSize, cfg.MaxDBConnections, cfg.MaxDBClientConnections = 3, 30, 300
+	cfg.MaxUserConnections, cfg.MaxUserClientConnections = 4, 40
+	cfg.Users["plain"].ReservePoolSize, cfg.Users["plain"].MaxUserConnections = 5, 6
+	cfg.Databases["shop"].MaxDBConnections = 31
+	stock := cfg.Databases["stock"]
+	stock.Host = "localhost,127.0.0.1"
+	f := startConsole(t, cfg)
+	conn := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
+	for _, tt := range []struct{ show, column, want string }{
+		{"SHOW DATABASES", "reserve_pool_size", "0 3 3"}, // pgbouncer, shop, stock
+		{"SHOW DATABASES", "max_connections", "0 31 30"},
+		{"SHOW DATABASES", "max_client_connections", "0 300 300"},
+		{"SHOW DATABASES", "load_balance_hosts", "- - round-robin"},
+		{"SHOW USERS", "name", "md5 nosecret pgbouncer plain root scram watcher"},
+		{"SHOW USERS", "reserve_pool_size", "           5   "},
+		{"SHOW USERS", "max_user_connections", "4 4 4 6 4 4 4"},
+		{"SHOW USERS", "max_user_client_connections", "40 40 40 40 40 40 40"},
+	} {
+		if got := strings.Join(f.columnOf(t, conn, tt.show, tt.column), " "); strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(tt.want), " ") {
+			t.Errorf("%s, %s: %q, want %q", tt.show, tt.column, got, tt.want)
+		}
+	}
+}

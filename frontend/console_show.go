@@ -6,6 +6,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgvalet/pgvalet/config"
@@ -57,8 +58,8 @@ func showCommands() []consoleCommand {
 			help:    "Cancel requests on their way to each peer that has had one: being sent (active) or waiting for a place in its pool.",
 		},
 		{
-			name: "SHOW DNS_HOSTS", rows: func(*Console) [][]any { return nil }, columns: columnsOf("hostname ttl:q addrs"),
-			help: "The host names that are remembered. pgvalet asks the system each time.",
+			name: "SHOW DNS_HOSTS", rows: (*Console).showDNSHosts, columns: columnsOf("hostname ttl:q addrs"),
+			help: "The host names that are remembered, for how many seconds, and their addresses, none for a name that does not exist.",
 		},
 		{
 			name: "SHOW DNS_ZONES", rows: func(*Console) [][]any { return nil }, columns: columnsOf("zonename serial:q count:i"),
@@ -123,7 +124,7 @@ func (c *Console) showPools() [][]any {
 		wait, waitMicros := seconds(p.MaxWait)
 		rows = append(rows, []any{
 			p.Database, p.User, p.Clients - p.Waiting, p.Waiting, p.Cancels, 0, p.Active, p.Cancels, p.BeingCanceled,
-			p.Idle, p.Used, p.Tested, p.Login, wait, waitMicros, p.Mode.String(), nil,
+			p.Idle, p.Used, p.Tested, p.Login, wait, waitMicros, p.Mode.String(), balancing(c.o.Config().Database(p.Database)),
 		})
 	}
 	return rows
@@ -138,9 +139,9 @@ func (c *Console) showDatabases() [][]any {
 	}
 	row := func(d *config.Database, poolSize int, paused, disabled bool) []any {
 		return []any{
-			d.Name, orNull(d.Host), d.Port, d.DBName, orNull(d.User), poolSize, cfg.MinPoolSizeFor(d), 0,
-			int(cfg.ServerLifetimeFor(d).Seconds()), orNull(d.PoolMode.String()), nil,
-			0, servers[d.Name], 0, clients[d.Name], number(paused), number(disabled),
+			d.Name, orNull(d.Host), d.Port, d.DBName, orNull(d.User), poolSize, cfg.MinPoolSizeFor(d), cfg.ReservePoolSizeFor(d, ""),
+			int(cfg.ServerLifetimeFor(d).Seconds()), orNull(d.PoolMode.String()), balancing(d),
+			cfg.MaxDBConnectionsFor(d), servers[d.Name], cfg.MaxDBClientConnectionsFor(d), clients[d.Name], number(paused), number(disabled),
 		}
 	}
 	rows := [][]any{row(&config.Database{
@@ -171,14 +172,19 @@ func (c *Console) showUsers() [][]any {
 	}
 	var rows [][]any
 	for _, name := range slices.Sorted(maps.Keys(clients)) {
-		size, mode := "", ""
+		size, reserve, mode := "", "", ""
 		if u := cfg.Users[name]; u != nil {
 			mode = u.PoolMode.String()
 			if u.PoolSize >= 0 {
 				size = fmt.Sprintf("%9d", u.PoolSize)
 			}
+			if u.ReservePoolSize >= 0 {
+				reserve = fmt.Sprintf("%9d", u.ReservePoolSize)
+			}
 		}
-		rows = append(rows, []any{name, size, "", orNull(mode), 0, servers[name], 0, clients[name]})
+		rows = append(rows, []any{
+			name, size, reserve, orNull(mode), cfg.MaxUserConnectionsFor(name), servers[name], cfg.MaxUserClientConnectionsFor(name), clients[name],
+		})
 	}
 	return rows
 }
@@ -192,19 +198,39 @@ func (c *Console) showLists() [][]any {
 	return [][]any{
 		{"databases", len(c.o.Pools.Databases()) + 1},
 		{"users", len(c.showUsers())},
-		{"peers", 0},
+		{"peers", len(c.o.Config().Peers)},
 		{"pools", len(pools)},
-		{"peer_pools", 0},
+		{"peer_pools", len(c.o.Sessions.PeerPools())},
 		{"free_clients", 0},
 		{"used_clients", clients + logins},
 		{"login_clients", logins},
 		{"free_servers", 0},
 		{"used_servers", servers},
-		{"dns_names", 0},
+		{"dns_names", len(c.o.Pools.Names())},
 		{"dns_zones", 0},
 		{"dns_queries", 0},
 		{"dns_pending", 0},
 	}
+}
+
+// balancing is how the tables show load_balance_hosts: only where it matters.
+func balancing(d *config.Database) any {
+	if d == nil || len(d.Hosts()) < 2 {
+		return nil
+	}
+	return d.LoadBalanceHosts.String()
+}
+
+func (c *Console) showDNSHosts() [][]any {
+	var rows [][]any
+	for _, n := range c.o.Pools.Names() {
+		addrs := make([]string, len(n.Addrs))
+		for i, a := range n.Addrs {
+			addrs[i] = a.String()
+		}
+		rows = append(rows, []any{n.Host, int(n.TTL.Seconds()), strings.Join(addrs, ",")})
+	}
+	return rows
 }
 
 func (c *Console) showPeers() [][]any {

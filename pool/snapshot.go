@@ -66,6 +66,9 @@ type ServerInfo struct {
 	PID         uint32
 }
 
+// Names returns the host names that are remembered.
+func (ps *Pools) Names() []backend.NameInfo { return ps.dns.Snapshot() }
+
 // Snapshot returns the state of all pools, by database and user.
 func (ps *Pools) Snapshot() []Info {
 	var list []Info
