@@ -160,8 +160,10 @@ func (e *ConnectError) explain() Explanation {
 		return Explanation{Reason: CertificateRefused}
 	case ConnectionLost:
 		if e.hungUpOnToken {
-			return Explanation{TokenTooLong, "The server closed the connection without a word when it got the IAM token.",
-				"PostgreSQL does so with a password that is too long for it: the session token of these credentials may be too long (use a role with fewer session tags and policies)."}
+			return Explanation{
+				TokenTooLong, "The server closed the connection without a word when it got the IAM token.",
+				"PostgreSQL does so with a password that is too long for it: the session token of these credentials may be too long (use a role with fewer session tags and policies).",
+			}
 		}
 		return Explanation{HungUp, "", "The server, or what is in front of it, went away during the login. It is tried again by itself."}
 	case AuthImpossible:
