@@ -188,6 +188,9 @@ func explainNoToken(err error) Explanation {
 	case errors.Is(err, context.DeadlineExceeded):
 		return Explanation{CredentialsNotThere, "", "Look at the source of the AWS credentials: an agent or proxy that hangs, a firewall, or a missing VPC endpoint (STS) on the way."}
 	}
+	if errors.Is(err, ErrNoClientToken) {
+		return Explanation{NoCredentials, "", "With server_auth = client_token, servers are opened with the tokens of clients: log in with a new one."}
+	}
 	return Explanation{Reason: ConfigurationWrong} // what is to be signed makes no sense
 }
 
@@ -210,6 +213,10 @@ var causeReasons = map[auth.Cause]Reason{
 	auth.ProcessFailed:         CredentialsNotThere,
 }
 
+// ErrNoClientToken is why a target whose tokens are those of clients
+// (server_auth = client_token) has none.
+var ErrNoClientToken = errors.New("no client of this database and user has presented one that is still valid")
+
 // whyNoToken is for clients.
 func whyNoToken(err error) string {
 	e, ok := errors.AsType[*auth.CredentialError](err)
@@ -218,6 +225,8 @@ func whyNoToken(err error) string {
 		return e.Cause.String()
 	case errors.Is(err, context.DeadlineExceeded):
 		return "the source of the aws credentials does not answer"
+	case errors.Is(err, ErrNoClientToken):
+		return ErrNoClientToken.Error()
 	}
 	return ""
 }

@@ -204,6 +204,13 @@ func TestIAMNoToken(t *testing.T) {
 		t.Errorf("%v, %+v", err, r.Stats())
 	}
 
+	r.target.IAM.Token = func(context.Context) (auth.Token, error) { return auth.Token{}, ErrNoClientToken }
+	_, err = Connect(testContext(t), r.target)
+	wantConnectError(t, err, NoToken, "server login failed: no IAM token: no client of this database and user has presented one that is still valid", "no client")
+	if e := Explain(err); e.Reason != NoCredentials || !strings.Contains(e.Hint, "client_token") {
+		t.Errorf("explained as %+v", e)
+	}
+
 	// Credentials that never come do not hold a login for ever.
 	r.target.ConnectTimeout = 100 * time.Millisecond
 	r.target.IAM.Token = func(ctx context.Context) (auth.Token, error) { <-ctx.Done(); return auth.Token{}, ctx.Err() }

@@ -20,7 +20,7 @@ func (s *socket) peekHello(ctx context.Context) (string, error) {
 		name, seen = hello.ServerName, true
 		return nil, errHello
 	}}).HandshakeContext(ctx)
-	s.ahead = replay.read
+	s.ahead = append(replay.read, s.ahead...)
 	if !seen {
 		return "", err
 	}

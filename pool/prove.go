@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -18,10 +17,6 @@ type presentedTokens struct {
 	mu    sync.Mutex // guards byKey
 	byKey map[key]auth.Token
 }
-
-// ErrNoPresentedToken is why a pool with server_auth = client_token cannot log
-// in to its server.
-var ErrNoPresentedToken = errors.New("no client of this database and user has presented an IAM token that is still valid")
 
 // Prove has the server of a database judge the IAM token of a client: it alone
 // can. It logs in as user with the token, once, and leaves again. The error is
@@ -71,7 +66,7 @@ func (p *presentedTokens) source(k key) *backend.IAM {
 			t := p.byKey[k]
 			if !t.Usable(time.Now()) {
 				delete(p.byKey, k)
-				return auth.Token{}, ErrNoPresentedToken
+				return auth.Token{}, backend.ErrNoClientToken
 			}
 			return t, nil
 		},
