@@ -39,9 +39,12 @@ func TestReadOnlyAfterFailover(t *testing.T) {
 		{"a reader from the start", append(welcome("on"), backendtest.Expect(query(insert)), refuse, backendtest.Expect(query(insert)), done), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			scripts := []backendtest.Script{append(tt.first, backendtest.Expect(&pgproto3.Terminate{}))}
+			scripts := []backendtest.Script{tt.first}
 			if tt.replaced {
-				scripts = append(scripts, append(welcome("off"), backendtest.Expect(query(insert)), done, backendtest.Expect(&pgproto3.Terminate{})))
+				scripts = []backendtest.Script{
+					append(tt.first, backendtest.Expect(&pgproto3.Terminate{})),
+					append(welcome("off"), backendtest.Expect(query(insert)), done),
+				}
 			}
 			r := startRig(t, backendtest.StartScript(t, scripts...).Addr(), "")
 			c := r.client()

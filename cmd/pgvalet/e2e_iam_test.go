@@ -28,7 +28,7 @@ func TestIAMWrongAuthority(t *testing.T) {
 	p.start()
 	_, err := p.dial(testContext(t))
 	wantError(t, err, "08001", "server certificate verify failed")
-	line := p.logged("server certificate verify failed")
+	line := p.logged("login to server: ")
 	if !strings.Contains(line, "unknown authority") {
 		t.Errorf("the log does not say why: %s", line)
 	}
@@ -48,7 +48,7 @@ func TestIAMWrongName(t *testing.T) {
 	p.start()
 	_, err := p.dial(testContext(t))
 	wantError(t, err, "08001", "server certificate verify failed")
-	line := p.logged("server certificate verify failed")
+	line := p.logged("login to server: ")
 	if !strings.Contains(line, "valid for "+backendtest.DefaultRDSHost) || !strings.Contains(line, "not other.cluster-") {
 		t.Errorf("the log does not say why: %s", line)
 	}

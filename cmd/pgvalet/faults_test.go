@@ -129,6 +129,7 @@ var faults = []fault{
 		prepare: func(r *faultRig) { // the SDK gives up before the pooler does
 			r.conf.set("server_connect_timeout", "15s")
 			r.conf.set("client_login_timeout", "20s")
+			r.conf.set("query_wait_timeout", "20s")
 			containerSay(func(k *backendtest.AWSKnobs) { k.Drop = true })(r)
 		}, mend: sourceWell(backendtest.AWSContainer),
 		code: "28000", says: "no IAM token: credential endpoint cannot be reached", hint: "VPC endpoint", reason: "credentials_unreachable",
