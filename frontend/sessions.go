@@ -93,6 +93,7 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		return err
 	}
 	if c.pools.Disabled(l.Database.Name) {
+		p.RemoveClient()
 		return errDisabled.with(fmt.Sprintf(`"%s" is disabled`, l.Database.Name))
 	}
 	if p.User == l.User {

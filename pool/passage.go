@@ -13,6 +13,8 @@ import (
 var (
 	ErrPassageLimit  = errors.New("as many clients are passed through as max_db_connections allows")
 	ErrPassagePaused = errors.New("the database is paused")
+
+	ErrPassageDisabled = errors.New("the database is disabled")
 )
 
 // PassThrough opens a connection to the server of a database in passthrough mode
@@ -21,6 +23,9 @@ var (
 func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) (p *Pool, server *evloop.Transport, end func(), err error) {
 	if p, err = ps.Get(database, ""); err != nil {
 		return nil, nil, nil, err
+	}
+	if ps.Disabled(database) {
+		return nil, nil, nil, ErrPassageDisabled
 	}
 	var hosts []*host
 	p.mu.Lock()

@@ -122,7 +122,11 @@ func (p *Pool) dropStale() {
 	for l := range p.leases {
 		if l.Replication != backend.NoReplication && l.state == stateActive && l.generation != p.generation {
 			if loop := l.Server.Stream.Loop(); loop != nil {
-				loop.Post(func(any) { l.Server.Fail(errStale) }, nil)
+				loop.Post(func(any) {
+					if l.Server.Stream.OwnedBy(loop) { // else its client has yet to take it into use
+						l.Server.Fail(errStale)
+					}
+				}, nil)
 			}
 		}
 	}
