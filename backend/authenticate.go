@@ -62,6 +62,10 @@ func (s *session) answer(body []byte) error {
 		if s.auth.scram != nil && !s.auth.final {
 			return authImpossible("invalid server signature", "the server ended SCRAM without proof that it knows the password")
 		}
+		if s.t.IAM != nil && !s.at.tokenSent {
+			// It believes everybody: that proves nothing of the token.
+			return authImpossible("server did not ask for the IAM token", "the server let role %q in without asking for the IAM token", s.t.User)
+		}
 		s.at.authenticated = true
 		return nil
 	case pgproto3.AuthTypeSASLContinue:

@@ -9,7 +9,6 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgvalet/pgvalet/auth"
-	"github.com/pgvalet/pgvalet/backend"
 )
 
 // authIAM takes the client's own RDS IAM token. Nobody but RDS can tell whether
@@ -39,7 +38,7 @@ func (c *client) authIAM(ctx context.Context) error {
 	}
 	p := proof{database: db.Name, user: c.login.User, source: c.ticket.source}
 	err = c.acceptor.proofs.prove(ctx, p, auth.Presented(text, claims))
-	if backend.IsTokenRefused(err) {
+	if refused(err) {
 		c.log(zapcore.WarnLevel, fmt.Sprintf("iam token of access key …%s refused: %s", claims.AccessKey, printable(err.Error())))
 		return errIAMRefused
 	}

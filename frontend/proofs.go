@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ const (
 	// us to hammer RDS, or to lock others out by the throttling of its logins.
 	maxRefusals   = 5
 	refusalWindow = time.Minute
+	// maxProving bounds how many tokens are being proved.
+	maxProving = 200
 )
 
 // proofs remembers which tokens the server has accepted, and for how long they
@@ -96,11 +99,14 @@ func (ps *proofs) prove(ctx context.Context, p proof, t auth.Token) error {
 	ps.mu.Lock()
 	if v, ok := ps.known[h]; ok && now.Before(v.until) {
 		ps.mu.Unlock()
+		if v.err == nil {
+			ps.pools.Present(p.database, p.user, t)
+		}
 		return v.err
 	}
 	g := ps.running[h]
 	if g == nil {
-		if r := ps.refusals[p]; r.n >= maxRefusals && now.Before(r.until) {
+		if r := ps.refusals[p]; r.n >= maxRefusals && now.Before(r.until) || len(ps.running) >= maxProving {
 			ps.mu.Unlock()
 			return errIAMTooMany
 		}
@@ -129,7 +135,7 @@ func (ps *proofs) ask(h tokenHash, p proof, t auth.Token, g *proving) {
 	case g.err == nil:
 		remember(ps.known, now, h, verdict{until: t.Expires()}, func(v verdict) time.Time { return v.until })
 		delete(ps.refusals, p)
-	case backend.IsTokenRefused(g.err):
+	case refused(g.err):
 		remember(ps.known, now, h, verdict{g.err, now.Add(refusedPause)}, func(v verdict) time.Time { return v.until })
 		r := ps.refusals[p]
 		if !now.Before(r.until) {
@@ -139,6 +145,13 @@ func (ps *proofs) ask(h tokenHash, p proof, t auth.Token, g *proving) {
 		remember(ps.refusals, now, p, r, func(r refusals) time.Time { return r.until })
 	}
 	close(g.done)
+}
+
+// refused reports whether a server has said that a token is not right, or not
+// even wanted to see it: its role is not in rds_iam, or does not exist.
+func refused(err error) bool {
+	e, ok := errors.AsType[*backend.ConnectError](err)
+	return backend.IsTokenRefused(err) || ok && e.Kind == backend.AuthImpossible
 }
 
 // remember puts a value into a map of maxProofs at most. What is over makes

@@ -33,7 +33,9 @@ func (ps *Pools) Prove(ctx context.Context, database, user string, token auth.To
 		t := ps.newTarget(s, db, host, user)
 		t.ConnectQuery = ""
 		t.Admit = func(ctx context.Context) (func(), error) {
-			return ps.governor.enter(ctx, endpointOf(t.Host, t.Port), time.Now(), true)
+			// Behind every login that a pool needs: whoever comes with wrong
+			// tokens must not keep those who are in from getting servers.
+			return ps.governor.enter(ctx, endpointOf(t.Host, t.Port), time.Now().Add(nobodyWaits), true)
 		}
 		if login, err = backend.ConnectWith(ctx, t, token); err == nil || ctx.Err() != nil || !tryNextHost(err) {
 			break
@@ -43,10 +45,17 @@ func (ps *Pools) Prove(ctx context.Context, database, user string, token auth.To
 		return err
 	}
 	_ = login.Close() // it has said what we wanted to know
-	if db.ServerAuth == config.ServerAuthClientToken {
+	ps.Present(database, user, token)
+	return nil
+}
+
+// Present notes a token that Prove has accepted before, if the database's servers
+// are opened with the tokens of clients: the server may have refused it for a
+// moment since.
+func (ps *Pools) Present(database, user string, token auth.Token) {
+	if db := ps.config().Database(database); db != nil && db.ServerAuth == config.ServerAuthClientToken {
 		ps.presented.add(key{db.Name, user}, token)
 	}
-	return nil
 }
 
 func (p *presentedTokens) add(k key, t auth.Token) {
