@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +153,19 @@ func TestIAMNotAsked(t *testing.T) {
 		}
 		r.noTokenIn(t, err)
 	}
+}
+
+// A server that believes everybody proves nothing of a token.
+func TestIAMNotWanted(t *testing.T) {
+	pg, ca := tlsServer.postgres(t)
+	target := *startRDS(t).target
+	at := targetAt(t, net.JoinHostPort("127.0.0.1", strconv.Itoa(pg.Port)))
+	target.Host, target.Port, target.User = at.Host, at.Port, "needs_tls"
+	target.TLSConfig, target.ServerName = &tls.Config{RootCAs: ca.Pool()}, "pg.test"
+	_, err := ConnectWith(testContext(t), &target, auth.Token{})
+	wantConnectError(t, err, AuthImpossible, "server login failed: server did not ask for the IAM token", "needs_tls")
+	_, err = Connect(testContext(t), &target)
+	wantConnectError(t, err, AuthImpossible, "server login failed: server did not ask for the IAM token", "needs_tls")
 }
 
 // Without TLS that proves who the server is, no token is even made.
