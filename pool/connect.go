@@ -326,7 +326,8 @@ func (p *Pool) hasPresent() bool {
 func final(err error) bool {
 	if said, ok := errors.AsType[*backend.LoginError](err); ok {
 		switch said.Code {
-		case "57P01", "57P02", "57P03": // it goes down, has crashed, or comes up
+		case "57014", // authentication_timeout: RDS's IAM agent has no time for it, on a small instance mostly
+			"57P01", "57P02", "57P03": // it goes down, has crashed, or comes up
 			return false
 		}
 		return true
