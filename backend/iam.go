@@ -140,7 +140,7 @@ func (t *Target) whyRefused(s signature, suspicion string) string {
 		"(6) the credentials had not expired; "+
 		"(7) RDS was not restarting or throttling (200 IAM logins a second). "+
 		"RDS's log export iam-db-auth-error and the metrics IamDbAuthConnectionFailure* say which",
-		s, suspicion, partition(s.region), s.region, t.User)
+		s, suspicion, config.Partition(s.region), s.region, t.User)
 }
 
 // suspicion is what the names alone say is wrong with what was signed. It names
@@ -158,18 +158,6 @@ func (s signature) suspicion() string {
 		return fmt.Sprintf("Tokens are signed for region %s, but the endpoint's name says %s (iam_region).", s.region, region)
 	}
 	return ""
-}
-
-// partition is the second field of an ARN.
-func partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	default:
-		return "aws"
-	}
 }
 
 // signature is what a token says about itself. It holds nothing secret.

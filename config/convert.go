@@ -70,7 +70,7 @@ func (c *Config) mustWrite(s setting) bool {
 // said returns d without what complete has added to it.
 func (c *Config) said(d *Database) *Database {
 	s := *d
-	iamHost := iamName(d.Host)
+	iamHost := normalName(d.Host)
 	if d.DBName == d.Name {
 		s.DBName = ""
 	}

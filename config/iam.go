@@ -14,7 +14,7 @@ func completeIAM(d *Database) {
 	if d.IAMHost == "" && len(d.Hosts()) == 1 {
 		d.IAMHost = d.Host
 	}
-	d.IAMHost = iamName(d.IAMHost)
+	d.IAMHost = normalName(d.IAMHost)
 	if d.IAMPort == unset {
 		d.IAMPort = d.Port
 	}
@@ -26,8 +26,6 @@ func completeIAM(d *Database) {
 	}
 	d.IAMRegion = strings.ToLower(d.IAMRegion)
 }
-
-func iamName(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
 // firstIAM returns the first database whose server gets IAM tokens, or nil.
 func (c *Config) firstIAM() *Database {
