@@ -134,6 +134,9 @@ func (qs *authQueries) query(ctx context.Context, q authQuery) (account, error) 
 		ctx, cancel = context.WithTimeoutCause(ctx, q.wait, errQueryWaitTimeout)
 		defer cancel()
 	}
+	if qs.pools.Disabled(q.database) {
+		return account{}, errAuthDisabled.with(fmt.Sprintf(`"%s" is disabled`, q.database))
+	}
 	p, err := qs.pools.ForQueries(q.database, q.runner)
 	if err != nil {
 		return account{}, err

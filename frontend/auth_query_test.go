@@ -108,6 +108,24 @@ func TestAuthQuery(t *testing.T) {
 	}
 }
 
+// TestAuthQueryDisabled has a database that the console has disabled not asked.
+func TestAuthQueryDisabled(t *testing.T) {
+	r := newRig(t, "auth_type = 'scram-sha-256'"+logins(t))
+	r.setUsers(`"postgres" ""`)
+	const disabled = `55000 authentication database "own" is disabled`
+	for _, want := range []string{"ok", disabled, "ok"} {
+		if err := r.pools.SetDisabled("own", want == disabled); err != nil {
+			t.Fatal(err)
+		}
+		if _, got := r.login("else_where", "aq_scram", password, ""); got != want {
+			t.Errorf("with its auth_dbname: %q, want %q", got, want)
+		}
+		if _, got := r.login("own", "aq_scram", password, ""); got != want {
+			t.Errorf("itself: %q, want %q", got, want)
+		}
+	}
+}
+
 // TestAuthQuerySettings checks that neither the client's settings nor those of an
 // earlier client of the same server reach the query.
 func TestAuthQuerySettings(t *testing.T) {

@@ -100,6 +100,7 @@ var (
 	errPassage           = fatal("0A000", "the database is in passthrough mode: connect with TLS under its server's own name, or to its passthrough_port")
 	errNotAllowed        = fatal("42501", "not allowed")
 	errDisabled          = fatal("55000", "database ")
+	errAuthDisabled      = fatal("55000", "authentication database ")
 	errTooManyOfDatabase = fatal("53300", "client connections exceeded (max_db_client_connections)")
 	errTooManyOfUser     = fatal("53300", "client connections exceeded (max_user_client_connections)")
 	errTooMany           = fatal("53300", "no more connections allowed (max_client_conn)")
