@@ -19,7 +19,7 @@ import (
 type IAM struct {
 	Key        auth.TokenKey                                 // what is signed, for the log
 	Token      func(ctx context.Context) (auth.Token, error) // a valid token; called for each attempt to log in
-	Invalidate func(auth.Token)                              // the server refused this one: do not give it out again
+	Invalidate func(auth.Token)                              // the server refused this one: give out another if there is one
 }
 
 // iamPause is how long to wait, give or take a quarter, before a refused login
@@ -28,7 +28,7 @@ const iamPause = 200 * time.Millisecond
 
 // connectIAM logs in with a token. RDS answers 28000 to everything it dislikes
 // about one, whether that passes or not; so a refused token is given up, and
-// the login tried once more with a new one.
+// the login tried once more, with a new one if there is any.
 func (t *Target) connectIAM(ctx context.Context) (*Login, error) {
 	if err := t.mayCarryToken(); err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (t *Target) connectIAM(ctx context.Context) (*Login, error) {
 	if !tokenRefused(err) {
 		return l, err
 	}
-	t.warn("server refused an IAM token, trying once more with a new one", err)
+	t.warn("server refused an IAM token, trying once more", err)
 	t.IAM.Invalidate(token)
 	pause := time.NewTimer(iamPause*3/4 + rand.N(iamPause/2))
 	defer pause.Stop()

@@ -91,7 +91,7 @@ func New(o Options) *Pools {
 		past:       make(map[string]Stats),
 		change:     make(chan struct{}),
 		governor:   governor{gates: make(map[endpoint]*gate)},
-		presented:  presentedTokens{byKey: make(map[key]auth.Token)},
+		presented:  presentedTokens{byKey: make(map[key]presentedToken)},
 	}
 	ps.governor.configure(o.Settings.Config)
 	ps.dns.Configure(o.Settings.Config.DNSMaxTTL, o.Settings.Config.DNSNXDomainTTL)

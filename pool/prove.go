@@ -15,7 +15,12 @@ import (
 // client_token).
 type presentedTokens struct {
 	mu    sync.Mutex // guards byKey
-	byKey map[key]auth.Token
+	byKey map[key]presentedToken
+}
+
+type presentedToken struct {
+	auth.Token
+	refused bool // by the server, after it had accepted it
 }
 
 // Prove has the server of a database judge the IAM token of a client: it alone
@@ -58,11 +63,13 @@ func (ps *Pools) Present(database, user string, token auth.Token) {
 	}
 }
 
+// add keeps the token that lives longest, but prefers any to one that the server
+// has refused.
 func (p *presentedTokens) add(k key, t auth.Token) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t.Expires().After(p.byKey[k].Expires()) {
-		p.byKey[k] = t
+	if kept := p.byKey[k]; kept.refused || t.Expires().After(kept.Expires()) {
+		p.byKey[k] = presentedToken{Token: t}
 	}
 }
 
@@ -77,13 +84,16 @@ func (p *presentedTokens) source(k key) *backend.IAM {
 				delete(p.byKey, k)
 				return auth.Token{}, backend.ErrNoClientToken
 			}
-			return t, nil
+			return t.Token, nil
 		},
+		// RDS refuses for a moment while it restarts or throttles, and nobody can
+		// sign another token: the refused one is kept as long as it lives, unless
+		// a client brings one. The pool's pauses bound how often it is shown.
 		Invalidate: func(t auth.Token) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			if p.byKey[k] == t {
-				delete(p.byKey, k)
+			if kept := p.byKey[k]; kept.Token == t && t != (auth.Token{}) {
+				p.byKey[k] = presentedToken{Token: t, refused: true}
 			}
 		},
 	}
