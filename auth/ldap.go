@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,8 +16,8 @@ import (
 const ldapTimeout = 5 * time.Second
 
 // Authenticate asks the LDAP servers, in turn until one answers, whether
-// password is that of user. It blocks, at most as long as ctx lives. Certificates
-// of servers are verified against the system's authorities.
+// password is that of user. It blocks, at most as long as ctx lives. ldapTLS says
+// how certificates of servers are verified.
 func (l *LDAP) Authenticate(ctx context.Context, user, password string) error {
 	if password == "" || user == "" {
 		return errors.New("ldap: an empty password") // which a server takes for nobody's, and lets in
@@ -47,7 +46,10 @@ func (o *ldapOptions) dial(ctx context.Context, address string) (conn *ldap.Conn
 	if err != nil {
 		return nil, nil, err
 	}
-	verify := &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
+	verify, err := ldapTLS(u.Hostname())
+	if err != nil {
+		return nil, nil, err
+	}
 	d := &net.Dialer{Timeout: ldapTimeout}
 	d.Deadline, _ = ctx.Deadline()
 	if conn, err = ldap.DialURL(address, ldap.DialWithDialer(d), ldap.DialWithTLSConfig(verify)); err != nil {

@@ -106,8 +106,9 @@ func FuzzParseLDAP(f *testing.F) {
 	})
 }
 
-// slapd starts an OpenLDAP server with two people, and returns its port.
-func slapd(t *testing.T) string {
+// slapd starts an OpenLDAP server with two people, and returns its ports, of
+// ldap and of ldaps, and the certificate of its authority.
+func slapd(t *testing.T) (port, tlsPort, caFile string) {
 	t.Helper()
 	var program, schema string
 	for _, p := range []string{"/usr/sbin/slapd", "/usr/local/libexec/slapd"} {
@@ -140,22 +141,37 @@ include %[1]s/cosine.schema
 include %[1]s/inetorgperson.schema
 access to attrs=userPassword by anonymous auth
 access to * by dn.exact="uid=reader,dc=example,dc=net" read by anonymous auth
+TLSCertificateFile %[2]s/slapd.crt
+TLSCertificateKeyFile %[2]s/slapd.key
 database ldif
 directory %[2]s/data
 suffix "dc=example,dc=net"
 `, schema, dir))
+	if ca, err := backendtest.NewCA(); err != nil {
+		t.Fatal(err)
+	} else if cert, err := ca.Issue("127.0.0.1"); err != nil {
+		t.Fatal(err)
+	} else if _, _, err := cert.WriteFiles(dir, "slapd"); err != nil {
+		t.Fatal(err)
+	} else if caFile, err = ca.WriteFile(dir); err != nil {
+		t.Fatal(err)
+	}
 	people := write("people.ldif", "dn: dc=example,dc=net\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: Example\n"+
 		"\ndn: uid=reader,dc=example,dc=net\nobjectClass: inetOrgPerson\nuid: reader\nsn: R\ncn: R\nuserPassword: readerpw\n"+
 		"\ndn: uid=ann,dc=example,dc=net\nobjectClass: inetOrgPerson\nuid: ann\nmail: ann@example.net\nsn: A\ncn: A\nuserPassword: annpw\n")
 	if out, err := exec.CommandContext(t.Context(), program, "-T", "add", "-f", conf, "-l", people).CombinedOutput(); err != nil {
 		t.Fatalf("slapadd: %v\n%s", err, out)
 	}
-	port, err := backendtest.FreePort()
-	if err != nil {
-		t.Fatal(err)
+	var ports [2]string
+	for i := range ports {
+		n, err := backendtest.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[i] = fmt.Sprint(n)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
-	p, err := backendtest.StartProcess(exec.Command(program, "-f", conf, "-h", "ldap://"+address, "-d", "0"))
+	address := "127.0.0.1:" + ports[1] // the last it listens on
+	p, err := backendtest.StartProcess(exec.Command(program, "-f", conf, "-h", "ldap://127.0.0.1:"+ports[0]+" ldaps://"+address, "-d", "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +181,7 @@ suffix "dc=example,dc=net"
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			conn.Close()
-			return fmt.Sprint(port)
+			return ports[0], ports[1], caFile
 		}
 		select {
 		case <-p.Done():
@@ -178,7 +194,8 @@ suffix "dc=example,dc=net"
 }
 
 func TestLDAPAuthenticate(t *testing.T) {
-	server := "ldapserver=127.0.0.1 ldapport=" + slapd(t)
+	port, _, _ := slapd(t)
+	server := "ldapserver=127.0.0.1 ldapport=" + port
 	search := server + ` ldapbasedn="dc=example,dc=net" ldapbinddn="uid=reader,dc=example,dc=net" ldapbindpasswd=readerpw `
 	for _, tt := range []struct {
 		options, user, password string

@@ -136,7 +136,7 @@ func (s *Settings) authentication() []setting {
 		},
 		{
 			name: "auth_ldap_options", value: secret(&s.AuthLDAPOptions), null: true,
-			doc: `Options of auth_type ldap, PostgreSQL's, as in a line of auth_hba_file: ldapserver, ldapport, ldapscheme and ldaptls, with ldapprefix and ldapsuffix, or with ldapbasedn, ldapbinddn, ldapbindpasswd and ldapsearchattribute or ldapsearchfilter; or ldapurl. Clients send their password in cleartext: use TLS. It serves for logins to servers, too.`,
+			doc: `Options of auth_type ldap, PostgreSQL's, as in a line of auth_hba_file: ldapserver, ldapport, ldapscheme and ldaptls, with ldapprefix and ldapsuffix, or with ldapbasedn, ldapbinddn, ldapbindpasswd and ldapsearchattribute or ldapsearchfilter; or ldapurl. Clients send their password in cleartext: use TLS. It serves for logins to servers, too. Certificates of LDAP servers are verified as libldap is told to, by TLS_CACERT and TLS_REQCERT in ldap.conf and in the file that LDAPCONF names, and by LDAPTLS_CACERT and LDAPTLS_REQCERT; without them, against the system's authorities.`,
 		},
 		{
 			name: "scram_iterations", value: number(&s.ScramIterations, 4096, 1, math.MaxInt32),
