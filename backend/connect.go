@@ -139,12 +139,28 @@ func (t *Target) connect(ctx context.Context, token auth.Token) (*Login, error) 
 	return t.connectAddrs(ctx, addrs, token)
 }
 
-func (t *Target) connectAddrs(ctx context.Context, addrs []net.Addr, token auth.Token) (*Login, error) {
+func (t *Target) connectAddrs(ctx context.Context, addrs []net.Addr, token auth.Token) (l *Login, err error) {
+	err = eachAddress(ctx, addrs, func(ctx context.Context, addr net.Addr) (err error) {
+		a := attempt{t: t, ctx: ctx, addr: addr, token: token}
+		l, err = a.bySSLMode()
+		return err
+	})
+	return l, err
+}
+
+// leastShare is what an address gets of the time that is left, however many
+// others there are: less is no attempt.
+const leastShare = 2 * time.Second
+
+// eachAddress calls try for one address after the other until one answers. The
+// context of each call ends when the address has had its share of the time that
+// ctx leaves: one that swallows packets must leave time for the others.
+func eachAddress(ctx context.Context, addrs []net.Addr, try func(context.Context, net.Addr) error) error {
 	var errs attemptErrors
 	for i, addr := range addrs {
-		l, err := t.connectAddr(ctx, addr, len(addrs)-i, token)
+		err := withShare(ctx, len(addrs)-i, func(ctx context.Context) error { return try(ctx, addr) })
 		if err == nil {
-			return l, nil
+			return nil
 		}
 		// Latest first: it is the one that ended the search.
 		errs = append(attemptErrors{fmt.Errorf("%s: %w", addr, err)}, errs...)
@@ -153,22 +169,19 @@ func (t *Target) connectAddrs(ctx context.Context, addrs []net.Addr, token auth.
 		}
 	}
 	if len(errs) == 1 {
-		return nil, errs[0]
+		return errs[0]
 	}
-	return nil, errs
+	return errs
 }
 
-// connectAddr logs in at one of the addresses that are left.
-func (t *Target) connectAddr(ctx context.Context, addr net.Addr, left int, token auth.Token) (*Login, error) {
+// withShare calls try with the share of one out of those that are left.
+func withShare(ctx context.Context, left int, try func(context.Context) error) error {
 	if deadline, ok := ctx.Deadline(); ok {
-		// An address that swallows packets must leave time for the others.
-		share := time.Until(deadline) / time.Duration(left)
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, share)
+		ctx, cancel = context.WithTimeout(ctx, max(leastShare, time.Until(deadline)/time.Duration(left)))
 		defer cancel()
 	}
-	a := attempt{t: t, ctx: ctx, addr: addr, token: token}
-	return a.bySSLMode()
+	return try(ctx)
 }
 
 // tryNextAddress reports whether err is about one address, rather than about

@@ -24,23 +24,19 @@ func Open(ctx context.Context, t *Target, askTLS bool) (*evloop.Transport, error
 	if err != nil {
 		return nil, err
 	}
-	var errs attemptErrors
-	for _, addr := range addrs {
-		conn, err := t.dial(ctx, addr)
-		if err == nil && askTLS {
+	var conn net.Conn
+	err = eachAddress(ctx, addrs, func(ctx context.Context, addr net.Addr) (err error) {
+		if conn, err = t.dial(ctx, addr); err == nil && askTLS {
 			if err = askForTLS(ctx, conn); err != nil {
 				_ = conn.Close()
 			}
 		}
-		if err == nil {
-			return evloop.NewTransport(conn), nil
-		}
-		errs = append(attemptErrors{err}, errs...)
-		if ctx.Err() != nil || !tryNextAddress(err) {
-			break
-		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, errs
+	return evloop.NewTransport(conn), nil
 }
 
 // askForTLS sends an SSLRequest and waits for the byte that answers it.
