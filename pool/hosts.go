@@ -55,12 +55,13 @@ func rotate(hosts []*host, by int) []*host {
 
 // logInAny logs in, with logIn, to the first of the hosts that takes the login.
 func (p *Pool) logInAny(ctx context.Context, hosts []*host, logIn func(context.Context, *backend.Target) (*Lease, []backend.Parameter, error)) (l *Lease, params []backend.Parameter, err error) {
-	start := time.Now()
 	for i, h := range hosts {
 		t := *h.target
-		if left := len(hosts) - i; t.ConnectTimeout > 0 && left > 1 {
-			// A host that swallows packets must leave time for the others.
-			t.ConnectTimeout = max(time.Millisecond, (t.ConnectTimeout-time.Since(start))/time.Duration(left))
+		if i < len(hosts)-1 {
+			// A host that swallows packets must leave time for the others. How
+			// long they took does not count: most of it may have been the wait
+			// for the governor.
+			t.ConnectTimeout /= time.Duration(len(hosts))
 		}
 		began := time.Now()
 		l, params, err = logIn(ctx, &t)

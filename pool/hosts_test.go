@@ -2,10 +2,13 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -76,6 +79,29 @@ func TestHostComesBack(t *testing.T) {
 	}
 	u := newUser(ps)
 	u.release(u.borrow(t, p))
+}
+
+// TestWaitIsNotAHostsTime: a login that waits for its turn at one host leaves
+// the next ones their share of server_connect_timeout.
+func TestWaitIsNotAHostsTime(t *testing.T) {
+	p := appPool(t, newPools(t, "", ""))
+	const timeout = 30 * time.Millisecond
+	var hosts []*host
+	for _, name := range []string{"a", "b", "c"} {
+		hosts = append(hosts, &host{target: &backend.Target{Host: name, ConnectTimeout: timeout}})
+	}
+	var shares []time.Duration
+	_, _, err := p.logInAny(t.Context(), hosts, func(_ context.Context, target *backend.Target) (*Lease, []backend.Parameter, error) {
+		shares = append(shares, target.ConnectTimeout)
+		<-time.After(timeout + time.Millisecond) // as the governor may make it wait
+		return nil, nil, &backend.ConnectError{Kind: backend.ConnectFailed, Err: errors.New("refused")}
+	})
+	if err == nil {
+		t.Error("there is a server where there is none")
+	}
+	if want := []time.Duration{timeout / 3, timeout / 3, timeout}; !slices.Equal(shares, want) {
+		t.Errorf("the hosts had %v, want %v", shares, want)
+	}
 }
 
 // TestNameMoves: when a name gets another address, servers at the old one are
