@@ -15,7 +15,7 @@ const rdsBundle = "https://truststore.pki.rds.amazonaws.com/global/global-bundle
 
 // complete fills in the defaults that depend on other keys.
 func (f *source) complete(c *Config) {
-	for _, d := range c.entries() {
+	for _, d := range c.Entries() {
 		if d.DBName == "" && d != c.AutoDB {
 			d.DBName = d.Name
 		}
@@ -77,7 +77,7 @@ func (f *source) check(c *Config) {
 	if c.DefaultPoolSize > 0 && c.MinPoolSize > c.DefaultPoolSize && !f.refused[global("default_pool_size").String()] {
 		f.doubt(global("min_pool_size"), "is %d, more than default_pool_size, %d", c.MinPoolSize, c.DefaultPoolSize)
 	}
-	for _, d := range c.entries() {
+	for _, d := range c.Entries() {
 		f.checkDatabase(c, d)
 		f.checkPassage(c, d)
 		if c.getsTokens(d) {

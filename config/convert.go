@@ -37,7 +37,7 @@ func (c *Config) WriteTOML(w io.Writer) error {
 			b.setting(toml.Key{"pgvalet"}, s)
 		}
 	}
-	for _, d := range c.entries() {
+	for _, d := range c.Entries() {
 		fmt.Fprintf(b, "\n[%s]\n", toml.Key{"databases", d.Name})
 		b.table(toml.Key{"databases", d.Name}, c.said(d).table())
 	}

@@ -138,7 +138,7 @@ func (c *Config) AuthUserFor(db *Database) string { return cmp.Or(db.AuthUser, c
 
 // HasAuthUser reports whether there is an auth_query for any database.
 func (c *Config) HasAuthUser() bool {
-	return c.AuthUser != "" || slices.ContainsFunc(c.entries(), func(d *Database) bool { return d.AuthUser != "" })
+	return c.AuthUser != "" || slices.ContainsFunc(c.Entries(), func(d *Database) bool { return d.AuthUser != "" })
 }
 
 // AuthQueryFor returns the auth_query of db.

@@ -29,7 +29,7 @@ func completeIAM(d *Database) {
 
 // firstIAM returns the first database whose server gets IAM tokens, or nil.
 func (c *Config) firstIAM() *Database {
-	for _, d := range c.entries() {
+	for _, d := range c.Entries() {
 		if c.getsTokens(d) {
 			return d
 		}

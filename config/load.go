@@ -343,8 +343,8 @@ func (f *source) syntaxError(data []byte, err error) error {
 	return e
 }
 
-// entries returns the entries of [databases] in the order of their names.
-func (c *Config) entries() []*Database {
+// Entries returns the entries of [databases], "*" too, in the order of their names.
+func (c *Config) Entries() []*Database {
 	all := slices.Collect(maps.Values(c.Databases))
 	if c.AutoDB != nil {
 		all = append(all, c.AutoDB)

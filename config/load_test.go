@@ -79,7 +79,7 @@ func dump(t *testing.T, c *Config) string {
 			}
 		}
 	}
-	for _, d := range c.entries() {
+	for _, d := range c.Entries() {
 		entry("databases."+d.Name, d.table(), newDatabase("").table())
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Users)) {

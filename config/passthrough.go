@@ -11,7 +11,7 @@ import (
 // completePassages fills in the names that lead to databases in passthrough mode.
 func (c *Config) completePassages() {
 	c.passages = make(map[string]*Database)
-	for _, d := range c.entries() {
+	for _, d := range c.Entries() {
 		if d.PoolMode != PoolModePassthrough {
 			continue
 		}
@@ -58,7 +58,7 @@ func (f *source) checkPassage(c *Config, d *Database) {
 			f.refuse(key("passthrough_names"), "%q leads to databases.%s already", n, toml.Key{other.Name})
 		}
 	}
-	for _, o := range c.entries() {
+	for _, o := range c.Entries() {
 		if d.PassthroughPort > 0 && (o != d && o.PassthroughPort == d.PassthroughPort || d.PassthroughPort == c.ListenPort) {
 			f.refuse(key("passthrough_port"), "is %d, which is taken", d.PassthroughPort)
 			break

@@ -57,9 +57,9 @@ type turn struct {
 // databases are at one endpoint, the lowest limit holds.
 func (g *governor) configure(c *config.Config) {
 	limits := make(map[endpoint]loginLimits)
-	for _, db := range c.Databases {
-		for host := range strings.SplitSeq(db.Host, ",") {
-			e := endpointOf(strings.TrimSpace(host), db.Port)
+	for _, db := range c.Entries() {
+		for _, host := range db.Hosts() {
+			e := endpointOf(host, db.Port)
 			l, known := limits[e]
 			if n := c.ServerLoginParallelFor(db); !known || n < l.parallel {
 				l.parallel = n

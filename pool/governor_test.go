@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pgvalet/pgvalet/config"
 )
 
 var testEndpoint = endpointOf("DB.Example", 5432)
@@ -114,6 +116,38 @@ func TestGovernorOrder(t *testing.T) {
 			t.Error("the gate is kept although it remembers nothing")
 		}
 	})
+}
+
+// TestGovernorLimits: the limits of every entry hold, those of "*" too, and the
+// lowest where several are at one endpoint.
+func TestGovernorLimits(t *testing.T) {
+	cfg, err := config.Parse("test.toml", []byte(`
+[pgvalet]
+unix_socket_dir = "/tmp"
+auth_type = "trust"
+auth_file = "none"
+server_login_parallel = 9
+iam_login_rate = 90
+[databases.a]
+host = "one, TWO"
+server_login_parallel = 3
+[databases.b]
+host = "two"
+server_login_parallel = 5
+[databases."*"]
+host = "three"
+server_login_parallel = 1
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGovernor(loginLimits{})
+	g.configure(cfg)
+	for host, want := range map[string]loginLimits{"one": {3, 90}, "two": {3, 90}, "three": {1, 90}, "four": {9, 90}} {
+		if got := g.limitsOf(endpointOf(host, 5432)); got != want {
+			t.Errorf("%s: %+v, want %+v", host, got, want)
+		}
+	}
 }
 
 func TestRetryPause(t *testing.T) {
