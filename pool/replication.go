@@ -113,7 +113,12 @@ func (p *Pool) makeRoom() bool {
 func (l *Lease) Discard(why string) {
 	l.Pool.mu.Lock()
 	defer l.Pool.mu.Unlock()
-	l.Pool.close(l, why)
+	loop := l.Server.Stream.Loop()
+	if loop == nil {
+		return // its loop has closed it already
+	}
+	l.Pool.condemn(l, why)
+	loop.Post(closeClaimed, l)
 }
 
 // dropStale ends the replication connections to what is not the database's server
