@@ -27,11 +27,6 @@ const (
 	// A token that the server has refused is not shown to it again for
 	// refusedPause: the refusal may be for a moment only, see docs/client-iam.md.
 	refusedPause = 2 * time.Second
-	// Each source may have maxRefusals tokens of a user refused in a
-	// refusalWindow; after that no new token of it is tried. So nobody can use
-	// us to hammer RDS, or to lock others out by the throttling of its logins.
-	maxRefusals   = 5
-	refusalWindow = time.Minute
 	// maxProving bounds how many tokens are being proved.
 	maxProving = 200
 )
@@ -42,15 +37,16 @@ const (
 // credentials that expire, count from the token's end on, as they do for
 // connections that are open.
 type proofs struct {
-	pools *pool.Pools
-	ctx   context.Context
-	wg    *sync.WaitGroup // of the goroutines that ask the server
-	key   [sha256.Size]byte
+	judge   func(ctx, queue context.Context, database, user string, t auth.Token) error // pool.Pools.Prove
+	present func(database, user string, t auth.Token)                                   // pool.Pools.Present
+	ctx     context.Context
+	wg      *sync.WaitGroup // of the goroutines that ask the server
+	key     [sha256.Size]byte
 
-	mu       sync.Mutex // guards the fields below
-	known    map[tokenHash]verdict
-	running  map[tokenHash]*proving
-	refusals map[proof]refusals
+	mu         sync.Mutex // guards the fields below
+	known      map[tokenHash]verdict
+	running    map[tokenHash]*proving
+	allowances map[proof]*allowance // those of a source alone have neither database nor user
 }
 
 type tokenHash [sha256.Size]byte
@@ -63,22 +59,24 @@ type verdict struct {
 
 // proving is one time that the server is asked, for all who want to know.
 type proving struct {
-	done chan struct{} // closed when err is set
-	err  error
+	allowances [2]*allowance   // of the user from this source, and of the source
+	queue      context.Context // ends the wait for its turn
+	giveUp     context.CancelCauseFunc
+
+	waiting int           // clients; guarded by proofs.mu
+	done    chan struct{} // closed when err is set
+	err     error
 }
 
-// refusals counts those of a source.
-type refusals struct {
-	n     int
-	until time.Time // the end of the window
-}
+// errNobodyWaits is why a token was not shown to the server.
+var errNobodyWaits = errors.New("no client waits for the proof any more")
 
 func (ps *proofs) init(ctx context.Context, pools *pool.Pools, wg *sync.WaitGroup) {
-	ps.pools, ps.ctx, ps.wg = pools, ctx, wg
+	ps.judge, ps.present, ps.ctx, ps.wg = pools.Prove, pools.Present, ctx, wg
 	rand.Read(ps.key[:])
 	ps.known = make(map[tokenHash]verdict)
 	ps.running = make(map[tokenHash]*proving)
-	ps.refusals = make(map[proof]refusals)
+	ps.allowances = make(map[proof]*allowance)
 }
 
 func (ps *proofs) hash(p proof, t auth.Token) (h tokenHash) {
@@ -95,54 +93,105 @@ func (ps *proofs) hash(p proof, t auth.Token) (h tokenHash) {
 // error is the server's, or why it could not be asked.
 func (ps *proofs) prove(ctx context.Context, p proof, t auth.Token) error {
 	h := ps.hash(p, t)
-	now := time.Now()
-	ps.mu.Lock()
-	if v, ok := ps.known[h]; ok && now.Before(v.until) {
-		ps.mu.Unlock()
-		if v.err == nil {
-			ps.pools.Present(p.database, p.user, t)
-		}
-		return v.err
-	}
-	g := ps.running[h]
-	if g == nil {
-		if r := ps.refusals[p]; r.n >= maxRefusals && now.Before(r.until) || len(ps.running) >= maxProving {
+	for {
+		now := time.Now()
+		ps.mu.Lock()
+		if v, ok := ps.known[h]; ok && now.Before(v.until) {
 			ps.mu.Unlock()
-			return errIAMTooMany
+			if v.err == nil {
+				ps.present(p.database, p.user, t)
+			}
+			return v.err
 		}
-		g = &proving{done: make(chan struct{})}
-		ps.running[h] = g
-		ps.wg.Go(func() { ps.ask(h, p, t, g) })
-	}
-	ps.mu.Unlock()
-	select {
-	case <-g.done:
-		return g.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+		g := ps.running[h]
+		var freed <-chan struct{}
+		var err error
+		if g == nil {
+			g, freed, err = ps.begin(now, h, p, t)
+		}
+		if g != nil {
+			g.waiting++
+		}
+		ps.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if g == nil {
+			select {
+			case <-freed:
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		select {
+		case <-g.done:
+			if errors.Is(g.err, errNobodyWaits) {
+				continue // this client came when it had just been given up
+			}
+			return g.err
+		case <-ctx.Done():
+			ps.leave(g)
+			return context.Cause(ctx)
+		}
 	}
 }
 
-// ask has the server judge a token. It goes on when the client that began it
-// leaves: others may wait, and the answer is of use to the next.
+// begin has a token judged if its source may have that. If it depends on those
+// that are being judged, freed is closed when one of them is done. mu is held.
+func (ps *proofs) begin(now time.Time, h tokenHash, p proof, t auth.Token) (g *proving, freed <-chan struct{}, err error) {
+	if len(ps.running) >= maxProving {
+		return nil, nil, errIAMTooMany
+	}
+	g = &proving{done: make(chan struct{})}
+	g.allowances[0] = ps.allowance(now, p, ofUser)
+	g.allowances[1] = ps.allowance(now, proof{source: p.source}, ofSource)
+	for _, a := range g.allowances {
+		switch {
+		case a.left > 0:
+		case a.running > 0:
+			return nil, a.wait(), nil
+		default:
+			return nil, nil, errIAMTooMany
+		}
+	}
+	for _, a := range g.allowances {
+		a.take()
+	}
+	g.queue, g.giveUp = context.WithCancelCause(ps.ctx)
+	ps.running[h] = g
+	ps.wg.Go(func() { ps.ask(h, p, t, g) })
+	return g, nil, nil
+}
+
+// leave is for a client that waits for g no more. When all have left, it is given
+// up if the server has not been shown the token yet. Else it goes on: the answer
+// is of use to the next, and must count against the source.
+func (ps *proofs) leave(g *proving) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if g.waiting--; g.waiting == 0 {
+		g.giveUp(errNobodyWaits)
+	}
+}
+
+// ask has the server judge a token.
 func (ps *proofs) ask(h tokenHash, p proof, t auth.Token, g *proving) {
-	g.err = ps.pools.Prove(ps.ctx, p.database, p.user, t)
+	g.err = ps.judge(ps.ctx, g.queue, p.database, p.user, t)
+	g.giveUp(nil)
 	now := time.Now()
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	delete(ps.running, h)
+	until := func(v verdict) time.Time { return v.until }
 	switch {
 	case g.err == nil:
-		remember(ps.known, now, h, verdict{until: t.Expires()}, func(v verdict) time.Time { return v.until })
-		delete(ps.refusals, p)
+		remember(ps.known, now, h, verdict{until: t.Expires()}, until)
 	case refused(g.err):
-		remember(ps.known, now, h, verdict{g.err, now.Add(refusedPause)}, func(v verdict) time.Time { return v.until })
-		r := ps.refusals[p]
-		if !now.Before(r.until) {
-			r = refusals{until: now.Add(refusalWindow)}
-		}
-		r.n++
-		remember(ps.refusals, now, p, r, func(r refusals) time.Time { return r.until })
+		remember(ps.known, now, h, verdict{g.err, now.Add(refusedPause)}, until)
+	}
+	for _, a := range g.allowances {
+		a.settle(now, g.err)
 	}
 	close(g.done)
 }

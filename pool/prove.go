@@ -25,8 +25,9 @@ type presentedToken struct {
 
 // Prove has the server of a database judge the IAM token of a client: it alone
 // can. It logs in as user with the token, once, and leaves again. The error is
-// that of backend.Connect; see backend.IsTokenRefused.
-func (ps *Pools) Prove(ctx context.Context, database, user string, token auth.Token) error {
+// that of backend.Connect, see backend.IsTokenRefused; or the cause of the end of
+// queue, which ends with ctx, if that comes before the login has begun.
+func (ps *Pools) Prove(ctx, queue context.Context, database, user string, token auth.Token) error {
 	s := ps.settings.Load()
 	db := s.Config.Database(database)
 	if db == nil {
@@ -37,10 +38,10 @@ func (ps *Pools) Prove(ctx context.Context, database, user string, token auth.To
 	for _, host := range db.Hosts() {
 		t := ps.newTarget(s, db, host, user)
 		t.ConnectQuery = ""
-		t.Admit = func(ctx context.Context) (func(), error) {
+		t.Admit = func(context.Context) (func(), error) {
 			// Behind every login that a pool needs: whoever comes with wrong
 			// tokens must not keep those who are in from getting servers.
-			return ps.governor.enter(ctx, endpointOf(t.Host, t.Port), time.Now().Add(nobodyWaits), true)
+			return ps.governor.enter(queue, endpointOf(t.Host, t.Port), time.Now().Add(nobodyWaits), true)
 		}
 		if login, err = backend.ConnectWith(ctx, t, token); err == nil || ctx.Err() != nil || !tryNextHost(err) {
 			break
