@@ -1,0 +1,229 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgvalet/pgvalet/backend/backendtest"
+)
+
+var faults = []fault{
+	{
+		name: "no credentials found", source: backendtest.AWSIMDS, plain: true,
+		prepare: awsKnobs(backendtest.AWSIMDS, func(k *backendtest.AWSKnobs) { k.Status = 404 }), mend: sourceWell(backendtest.AWSIMDS),
+		code: "28000", says: "server login failed: no IAM token: no aws credentials found", hint: "Set AWS_ACCESS_KEY_ID or AWS_PROFILE", reason: "no_credentials",
+	},
+	{
+		name: "credentials expired", source: backendtest.AWSContainer, plain: true,
+		prepare: containerSay(func(k *backendtest.AWSKnobs) { k.Life = -time.Minute }), mend: sourceWell(backendtest.AWSContainer),
+		code: "28000", says: "no IAM token: aws credentials expired", hint: "Renew them at their source", reason: "credentials_expired",
+	},
+	{
+		name: "role not assumable", plain: true, prepare: roleInProfile, mend: sourceWell(backendtest.AWSSTS),
+		code: "28000", says: "no IAM token: role cannot be assumed", hint: "trust policy", reason: "role_not_assumable",
+	},
+	{
+		name: "web identity token expired", source: backendtest.AWSSTS, plain: true,
+		prepare: awsKnobs(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 400, "ExpiredTokenException" }), mend: sourceWell(backendtest.AWSSTS),
+		code: "28000", says: "no IAM token: web identity token not accepted", hint: "Is the token file renewed", reason: "web_identity_refused",
+	},
+	{
+		name: "credential endpoint refuses", source: backendtest.AWSContainer, plain: true,
+		prepare: containerSay(func(k *backendtest.AWSKnobs) { k.Status, k.Code = 400, "AccessDeniedException" }), mend: sourceWell(backendtest.AWSContainer),
+		code: "28000", says: "no IAM token: credential endpoint refused", hint: "Look at the role of the task, pod or instance", reason: "credentials_unreachable",
+	},
+	{
+		name: "credential endpoint hangs", source: backendtest.AWSContainer, plain: true,
+		prepare: func(r *faultRig) { // the pooler gives up before the SDK does
+			r.conf.set("server_connect_timeout", "1s")
+			containerSay(func(k *backendtest.AWSKnobs) { k.Hang = true })(r)
+		}, mend: sourceWell(backendtest.AWSContainer),
+		code: "28000", says: "no IAM token: the source of the aws credentials does not answer", hint: "VPC endpoint", reason: "credentials_unreachable",
+	},
+	{
+		name: "credential endpoint cut off", source: backendtest.AWSContainer, plain: true,
+		prepare: func(r *faultRig) { // the SDK gives up before the pooler does
+			r.conf.set("server_connect_timeout", "15s")
+			r.conf.set("client_login_timeout", "20s")
+			r.conf.set("query_wait_timeout", "20s")
+			containerSay(func(k *backendtest.AWSKnobs) { k.Drop = true })(r)
+		}, mend: sourceWell(backendtest.AWSContainer),
+		code: "28000", says: "no IAM token: credential endpoint cannot be reached", hint: "VPC endpoint", reason: "credentials_unreachable",
+	},
+	{
+		name: "clock 20 minutes slow", strike: knobs(func(k *backendtest.Knobs) { k.ClockOffset = 20 * time.Minute }), mend: wellAgain,
+		code: "28000", says: "PAM authentication failed for user", hint: "this machine's clock is right", reason: "token_refused",
+	},
+	{
+		name: "clock 20 minutes fast", strike: knobs(func(k *backendtest.Knobs) { k.ClockOffset = -20 * time.Minute }), mend: wellAgain,
+		code: "28000", says: "PAM authentication failed for user", hint: "this machine's clock is right", reason: "token_refused",
+	},
+	{
+		name: "wrong region", prepare: audit("iam_region", "eu-west-1"), mend: restoring(audit("iam_region", "us-east-1")), recovery: "RELOAD with the right iam_region",
+		code: "28000", says: "PAM authentication failed for user", hint: "signed for region eu-west-1, but the endpoint's name says us-east-1", reason: "token_refused",
+	},
+	{
+		name: "alias signed instead of the endpoint", recovery: "RELOAD with the right iam_host",
+		prepare: func(r *faultRig) {
+			r.conf.databases["audit"]["iam_region"] = "us-east-1"
+			r.conf.databases["audit"]["server_tls_name"] = backendtest.DefaultRDSHost
+			audit("iam_host", "db.internal.example")(r)
+		},
+		mend: restoring(audit("iam_host", backendtest.DefaultRDSHost)),
+		code: "28000", says: "PAM authentication failed for user", hint: "is not that of an RDS endpoint", reason: "token_refused",
+	},
+	{
+		name: "token refused, later accepted", strike: knobs(func(k *backendtest.Knobs) { k.RejectAll = true }), mend: wellAgain,
+		code: "28000", says: "PAM authentication failed for user", hint: "rds-db:connect", reason: "token_refused",
+	},
+	{
+		name: "RDS throttles logins", strike: knobs(func(k *backendtest.Knobs) { k.PerSecond = -1 }), mend: wellAgain,
+		code: "28000", says: "PAM authentication failed for user", hint: "iam-db-auth-error", reason: "token_refused",
+	},
+	{
+		name: "role not in rds_iam, SCRAM asked", strike: knobs(func(k *backendtest.Knobs) { k.IAMUsers = nil }), mend: memberAgain,
+		code: "28000", says: "server login failed: server did not ask for a cleartext password", hint: "GRANT rds_iam", reason: "not_in_rds_iam",
+	},
+	{
+		name: "role not in rds_iam, md5 asked", strike: knobs(func(k *backendtest.Knobs) { k.IAMUsers, k.Challenge = nil, backendtest.MD5 }), mend: memberAgain,
+		code: "28000", says: "server login failed: server did not ask for a cleartext password", hint: "GRANT rds_iam", reason: "not_in_rds_iam",
+	},
+	{
+		name: "certificate of another authority", recovery: "RELOAD with the new bundle",
+		prepare: func(r *faultRig) { r.hostIsRDS() },
+		strike: func(r *faultRig) {
+			if err := r.rds.RotateCA(); err != nil {
+				r.t.Fatal(err)
+			}
+		},
+		mend: func(r *faultRig) { r.trust(); r.reload() },
+		code: "08001", says: "server certificate verify failed", hint: "curl -O https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem", reason: "certificate",
+	},
+	{
+		name: "certificate of another name", recovery: "RELOAD with the right server_tls_name",
+		prepare: audit("server_tls_name", "other.cluster-c0abcdefghij.us-east-1.rds.amazonaws.com"), mend: restoring(audit("server_tls_name", backendtest.DefaultRDSHost)),
+		code: "08001", says: "server certificate verify failed", hint: "server_tls_name", reason: "certificate",
+	},
+	{
+		name: "database starts", strike: refusal(backendtest.StartingUp), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): the database system is starting up", hint: "tried again by itself", reason: "not_ready",
+	},
+	{
+		name: "database recovers", strike: refusal(backendtest.InRecovery), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): the database system is in recovery mode", hint: "tried again by itself", reason: "not_ready",
+	},
+	{
+		name: "database full", strike: refusal(backendtest.TooManyClients), mend: wellAgain,
+		code: "53300", says: "sorry, too many clients already", hint: "max_connections", reason: "server_full",
+	},
+	{
+		name: "only reserved connections left", strike: refusal(backendtest.ReservedSlots), mend: wellAgain,
+		code: "53300", says: "remaining connection slots are reserved", hint: "max_connections", reason: "server_full",
+	},
+	{
+		name: "endpoint hangs up", strike: knobs(func(k *backendtest.Knobs) { k.Refuse = true }), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): server", hint: "tried again by itself", reason: "hung_up",
+	},
+	{
+		name: "endpoint does not answer", strike: knobs(func(k *backendtest.Knobs) { k.AcceptLatency = time.Hour }), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): connect timeout", hint: "security groups", reason: "timeout",
+	},
+	{
+		name: "nobody listens", prepare: audit("port", 1), mend: func(r *faultRig) { r.conf.databases["audit"]["port"] = r.conf.databases["shop"]["port"]; r.reload() },
+		recovery: "RELOAD with the right port",
+		code:     "08001", says: "client_login_timeout (server down): connect failed", hint: "Check host and port", reason: "unreachable",
+	},
+	{
+		name: "token too long for the server", strike: knobs(func(k *backendtest.Knobs) { k.MaxToken = 300 }), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): server conn crashed?", hint: "session token", reason: "token_too_long",
+	},
+	{
+		name: "TLS demanded (rds.force_ssl)", plain: true, prepare: withoutTLS, recovery: "RELOAD with server_tls_sslmode = verify-full",
+		mend: func(r *faultRig) {
+			r.conf.set("server_tls_sslmode", "verify-full")
+			s := r.conf.databases["audit"]
+			delete(s, "password")
+			s["server_auth"], s["iam_host"] = "iam", backendtest.DefaultRDSHost
+			r.reload()
+		},
+		code: "28000", says: "no encryption", hint: "server_tls_sslmode", reason: "hba_refused",
+	},
+	{
+		name: "RDS Proxy: too many requests", strike: refusal(backendtest.ProxyTooManyRequests), mend: wellAgain,
+		code: "28000", says: "The IAM authentication failed because of too many competing requests.", hint: "iam_login_rate", reason: "throttled",
+	},
+	{
+		name: "RDS Proxy: no secret for the role", strike: refusal(backendtest.ProxyNoSecret), mend: wellAgain,
+		code: "28000", says: "This RDS proxy has no credentials for the role", hint: "Secrets Manager", reason: "no_database",
+	},
+	{
+		name: "RDS Proxy: no connection to spare", strike: refusal(backendtest.ProxyNoConnection), mend: wellAgain,
+		code: "08000", says: "Timed-out waiting to acquire database connection.", hint: "MaxConnectionsPercent", reason: "server_full",
+	},
+	{
+		name: "Aurora DSQL: too many logins", strike: refusal(backendtest.DSQLTooFast), mend: wellAgain,
+		code: "53400", says: "Unable to accept connection, rate exceeded", hint: "iam_login_rate", reason: "throttled",
+	},
+	{
+		name: "Aurora DSQL: too many sessions", strike: refusal(backendtest.DSQLTooManyOpen), mend: wellAgain,
+		code: "53300", says: "Unable to accept connection, too many open connections", hint: "max_connections", reason: "server_full",
+	},
+}
+
+func knobs(change func(k *backendtest.Knobs)) func(*faultRig) {
+	return func(r *faultRig) { r.rds.Set(change) }
+}
+
+func refusal(e backendtest.Refusal) func(*faultRig) {
+	return knobs(func(k *backendtest.Knobs) { k.Refusal = &e })
+}
+
+func awsKnobs(s backendtest.AWSService, change func(k *backendtest.AWSKnobs)) func(*faultRig) {
+	return func(r *faultRig) { r.aws.Set(s, change) }
+}
+
+// audit changes one key of the database "audit".
+func audit(key string, value any) func(*faultRig) {
+	return func(r *faultRig) { r.conf.databases["audit"][key] = value }
+}
+
+// restoring makes the change and reloads.
+func restoring(change func(*faultRig)) func(*faultRig) {
+	return func(r *faultRig) { change(r); r.reload() }
+}
+
+var (
+	wellAgain = knobs(func(k *backendtest.Knobs) {
+		k.Refusal, k.RejectAll, k.MaxToken, k.ClockOffset, k.PerSecond, k.Refuse, k.AcceptLatency = nil, false, 0, 0, 0, false, 0
+	})
+	sourceWell = func(s backendtest.AWSService) func(*faultRig) {
+		return awsKnobs(s, func(k *backendtest.AWSKnobs) { *k = backendtest.AWSKnobs{} })
+	}
+	containerSay = func(change func(k *backendtest.AWSKnobs)) func(*faultRig) {
+		return awsKnobs(backendtest.AWSContainer, change)
+	}
+)
+
+func memberAgain(r *faultRig) {
+	r.rds.Set(func(k *backendtest.Knobs) { k.IAMUsers = []string{r.d.name} })
+}
+
+// roleInProfile makes a role of the shared configuration the credentials, which
+// STS refuses.
+func roleInProfile(r *faultRig) {
+	r.write("aws-config", "[default]\nrole_arn = arn:aws:iam::123456789012:role/pooler\nsource_profile = base\n"+
+		"[profile base]\naws_access_key_id = "+baseKey.ID+"\naws_secret_access_key = "+baseKey.Secret+"\n")
+	r.env = slices.DeleteFunc(r.env, func(v string) bool { return strings.HasPrefix(v, "AWS_") })
+	r.env = append(r.env, "AWS_CONFIG_FILE="+r.path("aws-config"), "AWS_ENDPOINT_URL_STS="+r.aws.URL(), "AWS_EC2_METADATA_DISABLED=true")
+	r.aws.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 403, "AccessDenied" })
+}
+
+// withoutTLS has both databases log in with a password and without TLS.
+func withoutTLS(r *faultRig) {
+	r.conf.set("server_tls_sslmode", "disable")
+	s := r.conf.databases["audit"]
+	delete(s, "server_auth")
+	delete(s, "iam_host")
+	s["password"] = serverPassword
+}
