@@ -3,6 +3,7 @@ package backend
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -129,11 +130,25 @@ func (s *session) sendCleartext() error {
 	if s.login.TLS == nil {
 		return connectError(BadTarget, "an IAM token is not sent without TLS") // connectIAM sees to that
 	}
-	s.at.tokenSent = true
-	return s.sendPassword(s.token.Reveal())
+	token := s.token.Reveal()
+	if len(token) > maxPassword {
+		return &ConnectError{
+			Kind: AuthImpossible, tokenTooLong: true, reason: "IAM token too long",
+			Err: fmt.Errorf("the IAM token has %d bytes, and PostgreSQL takes no more than %d", len(token), maxPassword),
+		}
+	}
+	s.at.tokenSent, s.tokenAt = true, time.Now()
+	return s.sendPassword(token)
 }
 
+// maxPassword is the longest that PostgreSQL takes. It hangs up without a word on
+// a longer one (PG_MAX_AUTH_TOKEN_LENGTH in src/include/libpq/auth.h).
+const maxPassword = 65530
+
 func (s *session) sendPassword(p string) error {
+	if len(p) > maxPassword {
+		return authImpossible("password too long", "the password has %d bytes, and PostgreSQL takes no more than %d", len(p), maxPassword)
+	}
 	b, err := (&pgproto3.PasswordMessage{Password: p}).Encode(nil)
 	if err != nil {
 		return err

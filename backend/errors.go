@@ -87,9 +87,9 @@ type ConnectError struct {
 	// failed: ", in PgBouncer's words where it has some.
 	reason string
 	// hint, when not empty, is for clients too: what to look at next.
-	hint          string
-	hungUpOnToken bool // the server closed the connection when it got an IAM token
-	notInRDSIAM   bool // the server asked for a password where a token was to do
+	hint         string
+	tokenTooLong bool // it was not sent, or seems to be why the server closed the connection
+	notInRDSIAM  bool // the server asked for a password where a token was to do
 }
 
 // ClientMessage is a short text that a client may see; it names no address.

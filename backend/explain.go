@@ -23,7 +23,7 @@ const (
 	TokenRefused               // the server did not take the IAM token, and does not say why
 	LoginThrottled             // there were too many logins in a moment
 	NotInRDSIAM                // the server asks for a password where a token was to do
-	TokenTooLong               // the server hung up on the token
+	TokenTooLong               // the server hung up on the token, or would
 	PasswordRefused            // it did not take the password, or wants one that is not known
 	HBARefused                 // its pg_hba.conf does not let us in like this
 	CertificateRefused         // its certificate is not right
@@ -159,7 +159,7 @@ func (e *ConnectError) explain() Explanation {
 	case BadCertificate:
 		return Explanation{Reason: CertificateRefused}
 	case ConnectionLost:
-		if e.hungUpOnToken {
+		if e.tokenTooLong {
 			return Explanation{
 				TokenTooLong, "The server closed the connection without a word when it got the IAM token.",
 				"PostgreSQL does so with a password that is too long for it: the session token of these credentials may be too long (use a role with fewer session tags and policies).",
@@ -169,6 +169,9 @@ func (e *ConnectError) explain() Explanation {
 	case AuthImpossible:
 		if e.notInRDSIAM {
 			return Explanation{NotInRDSIAM, "", grantHint}
+		}
+		if e.tokenTooLong {
+			return Explanation{TokenTooLong, "", "The session token of these credentials is too long: use a role with fewer session tags and policies."}
 		}
 		return Explanation{PasswordRefused, "", "Check the user and the password that the pooler has for the server."}
 	case BadTarget:

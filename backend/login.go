@@ -32,6 +32,8 @@ type session struct {
 	auth   exchange
 	began  time.Time // of the step that goes on
 
+	tokenAt time.Time // when the token was sent
+
 	taken int    // bytes that have come, of maxLogin
 	body  []byte // of the message received last
 }

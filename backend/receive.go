@@ -80,11 +80,33 @@ func (s *session) lost(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		reason = fmt.Errorf("the server closed the connection while waiting for %s", s.stage)
 	}
-	onToken := s.at.tokenSent && !s.at.authenticated
-	if onToken {
-		reason = fmt.Errorf("%w: an IAM token of %d bytes", reason, len(s.token.Reveal()))
+	e := &ConnectError{Kind: ConnectionLost, Err: reason}
+	if s.at.tokenSent && !s.at.authenticated {
+		length := len(s.token.Reveal())
+		e.Err = fmt.Errorf("%w: an IAM token of %d bytes", reason, length)
+		e.tokenTooLong = length > longToken && hungUp(err) && time.Since(s.tokenAt) < atOnce
 	}
-	return &ConnectError{Kind: ConnectionLost, Err: reason, hungUpOnToken: onToken}
+	return e
+}
+
+const (
+	// longToken is what no token of usual credentials reaches: they have 360 to
+	// 2,300 bytes, and RDS takes those. A server that goes away when it has been
+	// sent one does so for another reason than its length.
+	longToken = 4096
+	// atOnce is how soon a server hangs up that does not even read a message to
+	// its end, because it is too long.
+	atOnce = time.Second
+)
+
+// hungUp reports whether the other side has closed the connection.
+func hungUp(err error) bool {
+	for _, end := range [...]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 // quiet takes what the server has sent unasked behind ReadyForQuery: it may be

@@ -135,7 +135,7 @@ var faults = []fault{
 		code:     "08001", says: "client_login_timeout (server down): connect failed", hint: "Check host and port", reason: "unreachable",
 	},
 	{
-		name: "token too long for the server", strike: knobs(func(k *backendtest.Knobs) { k.MaxToken = 300 }), mend: wellAgain,
+		name: "token too long for the server", prepare: longSessionToken, strike: knobs(func(k *backendtest.Knobs) { k.MaxToken = 4096 }), mend: wellAgain,
 		code: "08001", says: "client_login_timeout (server down): server conn crashed?", hint: "session token", reason: "token_too_long",
 	},
 	{
@@ -226,4 +226,13 @@ func withoutTLS(r *faultRig) {
 	delete(s, "server_auth")
 	delete(s, "iam_host")
 	s["password"] = serverPassword
+}
+
+// longSessionToken has the credentials of the environment have one.
+func longSessionToken(r *faultRig) {
+	key := accessKey
+	key.SessionToken = strings.Repeat("session+token/", 300)
+	r.rds.AddKey(key)
+	r.secrets = append(r.secrets, key.SessionToken)
+	r.env = append(r.env, "AWS_SESSION_TOKEN="+key.SessionToken)
 }
