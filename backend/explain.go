@@ -96,11 +96,19 @@ const (
 	tlsHint       = "Set server_tls_sslmode to verify-full, and server_tls_ca_file."
 )
 
-func (e *LoginError) explain() Explanation {
+// byProxy explains what RDS Proxy itself says.
+func (e *LoginError) byProxy() (x Explanation, ok bool) {
 	for _, p := range proxyTexts {
 		if strings.HasPrefix(e.Message, p.begin) {
-			return p.Explanation
+			return p.Explanation, true
 		}
+	}
+	return Explanation{}, false
+}
+
+func (e *LoginError) explain() Explanation {
+	if x, ok := e.byProxy(); ok {
+		return x
 	}
 	x := Explanation{Detail: e.Detail, Hint: e.Hint}
 	advise := func(r Reason, hint string) Explanation {

@@ -28,17 +28,22 @@ const iamPause = 200 * time.Millisecond
 
 // connectIAM logs in with a token. RDS answers 28000 to everything it dislikes
 // about one, whether that passes or not; so a refused token is given up, and
-// the login tried once more, with a new one if there is any.
+// the login tried once more, with a new one if there is any. It is tried once
+// more too when the server says that there were too many logins.
 func (t *Target) connectIAM(ctx context.Context) (*Login, error) {
 	if err := t.mayCarryToken(); err != nil {
 		return nil, err
 	}
 	token, l, err := t.connectToken(ctx)
-	if !tokenRefused(err) {
+	switch {
+	case tokenRefused(err):
+		t.warn("server refused an IAM token, trying once more", err)
+		t.IAM.Invalidate(token)
+	case Explain(err).Reason == LoginThrottled:
+		t.warn("server throttles logins, trying once more", err)
+	default:
 		return l, err
 	}
-	t.warn("server refused an IAM token, trying once more", err)
-	t.IAM.Invalidate(token)
 	pause := time.NewTimer(iamPause*3/4 + rand.N(iamPause/2))
 	defer pause.Stop()
 	select {
@@ -120,9 +125,15 @@ func tokenRefused(err error) bool {
 }
 
 // tokenRefused reports whether the server did not take the IAM token. RDS Proxy
-// has a text of its own for it.
+// has a text of its own for it, and other texts for what is not the token's fault.
 func (e *LoginError) tokenRefused() bool {
-	return e.at.tokenSent && !e.at.authenticated && (e.Code == "28000" || strings.HasPrefix(e.Message, "IAM authentication failed for user"))
+	if !e.at.tokenSent || e.at.authenticated {
+		return false
+	}
+	if x, ok := e.byProxy(); ok {
+		return x.Reason == TokenRefused
+	}
+	return e.Code == "28000"
 }
 
 // whyRefused lists what an operator can check. The server does not say which
@@ -131,7 +142,7 @@ func (t *Target) whyRefused(s signature, suspicion string) string {
 	if suspicion != "" {
 		suspicion += " "
 	}
-	return fmt.Sprintf("two IAM tokens refused, the last signed for %s. %sCheck that "+
+	return fmt.Sprintf("IAM token refused, signed for %s. %sCheck that "+
 		"(1) an IAM policy of that access key allows rds-db:connect on arn:%s:rds-db:%s:ACCOUNT:dbuser:RESOURCE-ID/%s, with the instance's or cluster's resource ID; "+
 		"(2) host and port are the endpoint's own, not an alias or a tunnel (iam_host, iam_port); "+
 		"(3) the region is the database's; "+

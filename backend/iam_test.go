@@ -264,6 +264,29 @@ func TestIAMOtherRefusals(t *testing.T) {
 	}
 }
 
+// RDS Proxy has texts of its own, and not all of those with 28000 are about the
+// token.
+func TestIAMRefusedByProxy(t *testing.T) {
+	for _, tt := range []struct {
+		refusal      backendtest.Refusal
+		asked        int
+		tokenRefused bool
+	}{
+		{backendtest.Refusal{Code: "28000", Message: "IAM authentication failed for user app. Check the IAM token for this user and try again.", After: true}, 2, true},
+		{backendtest.ProxyTooManyRequests, 2, false},
+		{backendtest.ProxyNoSecret, 1, false},
+		{backendtest.ProxyNoConnection, 1, false},
+	} {
+		r := startRDS(t)
+		r.Set(func(k *backendtest.Knobs) { k.Refusal = &tt.refusal })
+		_, err := Connect(testContext(t), r.target)
+		wantLoginError(t, err, tt.refusal.Code, tt.refusal.Message)
+		if IsTokenRefused(err) != tt.tokenRefused || r.asked != tt.asked || (r.invalidated > 0) != tt.tokenRefused {
+			t.Errorf("%s: token refused: %v, %d asked, %d invalidated", tt.refusal.Message, IsTokenRefused(err), r.asked, r.invalidated)
+		}
+	}
+}
+
 // Aurora DSQL takes tokens of another kind, and has other words.
 func TestDSQLLogin(t *testing.T) {
 	const host = "abcdefghijklmnopqrst012345.dsql.eu-west-1.on.aws"
