@@ -127,7 +127,7 @@ func TestDoctorFindsTheCause(t *testing.T) {
 				rds.Set(func(k *backendtest.Knobs) { k.RejectAll = true })
 			},
 			"login",
-			[]string{"PAM authentication failed", "two IAM tokens refused", "rds-db:connect"},
+			[]string{"PAM authentication failed", "IAM token refused, signed for", "rds-db:connect"},
 		},
 		"not in rds_iam": {
 			func(p *pooler, rds *backendtest.RDS, aws *backendtest.AWS) {
