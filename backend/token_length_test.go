@@ -39,7 +39,6 @@ func TestPasswordTooLong(t *testing.T) {
 	server := backendtest.StartScript(t, backendtest.Script{
 		backendtest.ExpectStartup(nil),
 		backendtest.Send(&pgproto3.AuthenticationCleartextPassword{}),
-		backendtest.ExpectClose(),
 	})
 	target := scriptTarget(t, server)
 	target.Password = auth.PlainSecret(strings.Repeat("x", maxPassword+1))
