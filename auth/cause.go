@@ -26,6 +26,7 @@ const (
 	ConfigUnreadable                   // a shared file, or what it says, cannot be used
 	IncompleteCredentials              // empty, or half of a key
 	ExpiredCredentials                 // they had expired when they came, or STS says so
+	ClockWrong                         // AWS says that the time of a request is not right
 	InvalidKeys                        // STS does not know the access key, or its secret is wrong
 	RoleNotAssumable                   // STS or SSO does not allow the role
 	WebIdentityExpired                 // STS does not take the web identity token
@@ -45,6 +46,7 @@ var causes = [...]struct{ name, next string }{
 	ConfigUnreadable:      {"aws configuration unusable", "look at the shared configuration files for a syntax error or a profile that refers to nothing"},
 	IncompleteCredentials: {"aws credentials incomplete", "set both the access key ID and the secret access key (and the session token, if they are temporary)"},
 	ExpiredCredentials:    {"aws credentials expired", "renew them at their source, and look at this machine's clock"},
+	ClockWrong:            {"this machine's clock is wrong", "set it (chrony, ntp, Amazon Time Sync): aws takes no request, and RDS no token, whose time is off by more than some minutes"},
 	InvalidKeys:           {"aws access key not valid", "has the key been deleted or deactivated, and is its secret right?"},
 	RoleNotAssumable:      {"role cannot be assumed", "does the role's trust policy name this identity (and external ID), and may the identity call sts:AssumeRole on it?"},
 	WebIdentityExpired:    {"web identity token not accepted", "is the token file renewed (kubelet does it), and does the role's trust policy name its issuer, audience and subject?"},
@@ -161,6 +163,11 @@ func causeOf(err error, l *loadedChain, had bool) (Cause, error) {
 
 // refused is the cause behind an error code of AWS.
 func refused(service, operation string, e smithy.APIError) Cause {
+	// The code may be that of a wrong key. The SDK corrects its clock by the Date
+	// of such an answer, so this is for those on whose way something changes that.
+	if strings.HasPrefix(e.ErrorMessage(), "Signature expired") || strings.HasPrefix(e.ErrorMessage(), "Signature not yet current") {
+		return ClockWrong
+	}
 	webIdentity := operation == "AssumeRoleWithWebIdentity"
 	switch e.ErrorCode() {
 	case "AccessDenied", "AccessDeniedException":
@@ -186,6 +193,8 @@ func refused(service, operation string, e smithy.APIError) Cause {
 		return ExpiredCredentials
 	case "InvalidIdentityToken", "IDPRejectedClaim", "IDPCommunicationError":
 		return WebIdentityExpired
+	case "RequestTimeTooSkewed", "RequestExpired":
+		return ClockWrong
 	case "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException", "AuthFailure":
 		return InvalidKeys
 	}

@@ -156,6 +156,33 @@ func TestCredentialErrors(t *testing.T) {
 			CredentialKey{RoleARN: testRole},
 			InvalidKeys, "SignatureDoesNotMatch",
 		},
+		"sts finds the clock slow": {
+			func(t *testing.T, f *fakeAWS) {
+				f.config(t, "")
+				staticKeys(t)
+				f.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.ClockOffset = 20 * time.Minute })
+			},
+			CredentialKey{RoleARN: testRole},
+			ClockWrong, "SignatureDoesNotMatch: Signature expired: ",
+		},
+		"sts finds the clock fast": {
+			func(t *testing.T, f *fakeAWS) {
+				f.config(t, "")
+				staticKeys(t)
+				f.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.ClockOffset = -20 * time.Minute })
+			},
+			CredentialKey{RoleARN: testRole},
+			ClockWrong, "SignatureDoesNotMatch: Signature not yet current: ",
+		},
+		"sts finds the time skewed": {
+			func(t *testing.T, f *fakeAWS) {
+				f.config(t, "")
+				staticKeys(t)
+				f.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 403, "RequestTimeTooSkewed" })
+			},
+			CredentialKey{RoleARN: testRole},
+			ClockWrong, "RequestTimeTooSkewed",
+		},
 		"role with expired credentials": {
 			func(t *testing.T, f *fakeAWS) {
 				f.use(t, backendtest.AWSContainer, "", "")

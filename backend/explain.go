@@ -19,6 +19,7 @@ const (
 	CredentialsExpired         // … or expired ones
 	RoleNotAssumable           // STS does not let us assume the role
 	WebIdentityRefused         // STS does not take the web identity token
+	ClockWrong                 // AWS says that our clock is wrong
 	CredentialsNotThere        // the source of AWS credentials did not answer, or with an error
 	TokenRefused               // the server did not take the IAM token, and does not say why
 	LoginThrottled             // there were too many logins in a moment
@@ -43,7 +44,7 @@ const (
 // String returns the reason as the console and the metrics name it.
 func (r Reason) String() string {
 	return [...]string{
-		"other", "no_credentials", "credentials_expired", "role_not_assumable", "web_identity_refused", "credentials_unreachable",
+		"other", "no_credentials", "credentials_expired", "role_not_assumable", "web_identity_refused", "clock_wrong", "credentials_unreachable",
 		"token_refused", "throttled", "not_in_rds_iam", "token_too_long", "password_refused", "hba_refused", "certificate", "tls",
 		"dns", "unreachable", "timeout", "hung_up", "not_ready", "server_full", "no_database", "configuration", "protocol",
 	}[r]
@@ -214,6 +215,7 @@ var causeReasons = map[auth.Cause]Reason{
 	auth.OtherCause:            NoCredentials,
 	auth.ExpiredCredentials:    CredentialsExpired,
 	auth.SSOExpired:            CredentialsExpired,
+	auth.ClockWrong:            ClockWrong,
 	auth.InvalidKeys:           CredentialsExpired,
 	auth.RoleNotAssumable:      RoleNotAssumable,
 	auth.WebIdentityExpired:    WebIdentityRefused,

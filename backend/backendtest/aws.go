@@ -38,6 +38,11 @@ type AWSKnobs struct {
 	Latency time.Duration // before the answer
 	Life    time.Duration // of the credentials that are given; 0: an hour
 	Keep    bool          // give the same credentials until they expire, instead of new ones each time
+
+	// ClockOffset is how far the clock that signatures are judged by is ahead, for
+	// STS. Its answers look as if they came from a cache: by the Date of others the
+	// SDK would correct itself.
+	ClockOffset time.Duration
 }
 
 // AWSRole is a role that STS knows.

@@ -134,7 +134,13 @@ func (a *AWS) sts(w http.ResponseWriter, r *http.Request) {
 		a.assumeWithWebIdentity(w, r)
 		return
 	}
-	caller, code, why := a.caller(r, "sts")
+	a.mu.Lock()
+	offset := a.knobs[AWSSTS].ClockOffset
+	a.mu.Unlock()
+	if offset != 0 {
+		w.Header().Set("Age", "0")
+	}
+	caller, code, why := a.caller(r, "sts", time.Now().Add(offset))
 	if code != "" {
 		a.fail(w, AWSSTS, http.StatusForbidden, code, why)
 		return
@@ -207,7 +213,7 @@ func (a *AWS) giveRole(w http.ResponseWriter, r *http.Request, action string) {
 
 // rdsAPI tells the resource IDs of clusters and instances.
 func (a *AWS) rdsAPI(w http.ResponseWriter, r *http.Request) {
-	if _, code, why := a.caller(r, "rds"); code != "" {
+	if _, code, why := a.caller(r, "rds", time.Now()); code != "" {
 		a.fail(w, AWSRDSAPI, http.StatusForbidden, code, why)
 		return
 	}

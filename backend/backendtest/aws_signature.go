@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 // caller says whose signature a request of a form carries, or the error code
 // and the reason why AWS would not take it. The signature is recomputed from
 // the specification of AWS Signature Version 4 (Authorization header).
-func (a *AWS) caller(r *http.Request, service string) (key AccessKey, code, why string) {
+func (a *AWS) caller(r *http.Request, service string, now time.Time) (key AccessKey, code, why string) {
 	const algorithm = sigAlgorithm + " "
 	header := r.Header.Get("Authorization")
 	if !strings.HasPrefix(header, algorithm) {
@@ -35,7 +36,7 @@ func (a *AWS) caller(r *http.Request, service string) (key AccessKey, code, why 
 	a.mu.Lock()
 	key, known := a.keys[id]
 	a.mu.Unlock()
-	now := time.Now()
+	now = now.UTC()
 	switch age := now.Sub(at); {
 	case !known || key.Revoked:
 		return key, "InvalidClientTokenId", "The security token included in the request is invalid."
@@ -43,8 +44,12 @@ func (a *AWS) caller(r *http.Request, service string) (key AccessKey, code, why 
 		return key, "InvalidClientTokenId", "The security token included in the request is invalid"
 	case !key.Expires.IsZero() && !now.Before(key.Expires):
 		return key, "ExpiredToken", "The security token included in the request is expired"
-	case age > tokenMaxAge || age < -tokenMaxSkew:
-		return key, "SignatureDoesNotMatch", "Signature expired"
+	case age > tokenMaxAge:
+		return key, "SignatureDoesNotMatch", fmt.Sprintf("Signature expired: %s is now earlier than %s (%s - 15 min.)",
+			date, now.Add(-tokenMaxAge).Format(amzDateFormat), now.Format(amzDateFormat))
+	case age < -tokenMaxSkew:
+		return key, "SignatureDoesNotMatch", fmt.Sprintf("Signature not yet current: %s is still later than %s (%s + 5 min.)",
+			date, now.Add(tokenMaxSkew).Format(amzDateFormat), now.Format(amzDateFormat))
 	}
 
 	names := strings.Split(fields["SignedHeaders"], ";")
