@@ -31,6 +31,7 @@ type passage struct {
 	left    func() // gives back the server's
 
 	client, server passageEnd
+	why            string // what ends it, "" while nothing does
 	closed         bool
 }
 
@@ -41,6 +42,7 @@ type passageEnd struct {
 	other   *passageEnd
 	carried *uint64 // what is counted of the bytes that come from here
 	ended   bool    // nothing more comes from here
+	gone    bool    // nothing that is written here arrives
 }
 
 // PassThrough connects a client with a server of its own. ahead are bytes of the
@@ -112,13 +114,12 @@ func (e *passageEnd) Readable(s *evloop.Stream) {
 			return
 		}
 		*e.carried += uint64(n)
-		e.other.stream.Write(buf[:n])
-		if e.of.closed {
-			return
-		}
-		if e.other.stream.Queued() > 0 {
-			s.PauseRead() // until Writable
-			return
+		if !e.other.gone {
+			e.other.stream.Write(buf[:n])
+			if e.other.stream.Queued() > 0 {
+				s.PauseRead() // until Writable
+				return
+			}
 		}
 		if n < len(buf) {
 			return
@@ -127,30 +128,59 @@ func (e *passageEnd) Readable(s *evloop.Stream) {
 	s.Yield()
 }
 
-// over is called when nothing more comes from one end. The other may still have
-// something to say to it.
+// over is called when nothing more comes from one end. What has come goes to the
+// other, which may still have something to say to it.
 func (e *passageEnd) over(err error) {
+	t := e.of
 	if e.ended {
 		return
 	}
 	e.ended = true
-	if !errors.Is(err, io.EOF) {
-		e.of.end("connection lost: " + err.Error())
-		return
-	}
 	e.stream.PauseRead()
-	if e.other.stream.Queued() == 0 {
+	switch {
+	case !errors.Is(err, io.EOF):
+		t.why = "connection lost: " + err.Error()
+		e.lost()
+	case t.why == "":
+		t.why = "client close request"
+	}
+	if !t.closed && e.other.stream.Queued() == 0 {
 		e.finish()
 	}
 }
 
 // finish tells the other end, which has got everything, that no more will come.
+// If what it says is of no use any more it has a moment to take that in: a
+// connection that is closed at once may throw away what is yet to be read.
 func (e *passageEnd) finish() {
+	t := e.of
 	if e.other.ended {
-		e.of.end("client close request")
+		t.end(t.why)
 		return
 	}
 	e.other.stream.Shutdown()
+	if e.gone || e == &t.server { // PostgreSQL does not listen to whom it has left
+		t.part()
+	}
+}
+
+// lost notes that what is written to one end does not arrive any more. What the
+// other says is dropped from now on: it must not be stuck in saying it.
+func (e *passageEnd) lost() {
+	e.gone = true
+	if e.other.gone {
+		e.of.end(e.of.why)
+	} else if !e.other.ended {
+		e.other.stream.ResumeRead()
+	}
+}
+
+// part ends the passage in a while, if the end that has been told does not.
+func (t *passage) part() {
+	if _, ok := t.w.parting[t]; !ok {
+		t.w.parting[t] = t.w.now()
+		t.w.loop.Arm()
+	}
 }
 
 // Writable implements evloop.Handler: this end has taken everything.
@@ -163,10 +193,22 @@ func (e *passageEnd) Writable(*evloop.Stream) {
 }
 
 // HungUp implements evloop.Handler. An end that has only finished sending is
-// seen when reading goes on.
+// seen when reading goes on; of one that is gone, what it said last is to be read.
 func (e *passageEnd) HungUp(_ *evloop.Stream, gone bool) {
-	if gone {
-		e.of.end("connection lost")
+	if !gone {
+		return
+	}
+	if e.of.why == "" {
+		e.of.why = "connection lost"
+	}
+	e.lost()
+	switch {
+	case e.of.closed:
+	case e.other.stream.Queued() > 0: // Writable goes on
+	case e.ended:
+		e.finish()
+	default:
+		e.stream.ResumeRead()
 	}
 }
 
@@ -186,6 +228,7 @@ func (t *passage) end(why string) {
 	t.client.stream.Close()
 	t.server.stream.Close()
 	delete(t.w.passages, t)
+	delete(t.w.parting, t)
 	c.count.Add(-1)
 	t.pool.RemoveClient()
 	t.left()

@@ -33,6 +33,7 @@ type rig struct {
 	addr     string
 	pools    *pool.Pools
 	sessions *Sessions
+	acceptor *Acceptor
 	loops    []*evloop.Loop
 	logs     *observer.ObservedLogs
 	config   atomic.Pointer[config.Config]
@@ -135,11 +136,13 @@ func startRig(t testing.TB, addr, lines string) *rig {
 		Scram:        func() *auth.ScramServer { return scram },
 		Cancel:       r.sessions.Cancel,
 		Admit:        r.sessions.Admit,
+		PassThrough:  r.sessions.PassThrough,
 		ShuttingDown: func() bool { return false },
 		NextID:       r.pools.NextID,
 		Log:          log,
 		Slots:        2,
 	})
+	r.acceptor = acceptor
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

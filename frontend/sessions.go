@@ -73,7 +73,7 @@ func NewSessions(o SessionsOptions) *Sessions {
 	c.peers = peers{config: o.Config, log: o.Log, byID: make(map[int]*peerPool)}
 	c.groups.byKey = make(map[groupKey]*group)
 	for _, l := range o.Loops {
-		w := &worker{sessions: c, loop: l, passages: make(map[*passage]struct{})}
+		w := &worker{sessions: c, loop: l, passages: make(map[*passage]struct{}), parting: make(map[*passage]moment)}
 		w.giveBack = w.returnLease
 		c.workers = append(c.workers, w)
 	}

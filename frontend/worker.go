@@ -19,8 +19,9 @@ type worker struct {
 
 	list     []*session // all of them; session.place is the index
 	passages map[*passage]struct{}
-	giveBack func(any)  // returnLease
-	places   []*waiting // that no session has
+	parting  map[*passage]moment // of these, which are about to end, and since when
+	giveBack func(any)           // returnLease
+	places   []*waiting          // that no session has
 	toServer evloop.Gather
 	toClient evloop.Gather
 
@@ -121,6 +122,12 @@ func (w *worker) sweep(now time.Time) bool {
 			s.checkBusy(present)
 		} else if over(present, s.readyAt, s.limits.idle) {
 			s.fatal(errClientIdle)
+		}
+	}
+	for t, since := range w.parting {
+		busy = true
+		if over(present, since, sessionLinger) {
+			t.end(t.why)
 		}
 	}
 	return busy

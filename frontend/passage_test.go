@@ -1,0 +1,211 @@
+package frontend
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgvalet/pgvalet/backend/evloop"
+)
+
+// passRig is a rig whose database "shop" passes clients through to ln.
+type passRig struct {
+	*rig
+	ln net.Listener
+}
+
+// newPassRig starts one, with more lines for section [pgvalet].
+func newPassRig(t *testing.T, lines, shop string) *passRig {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	r := &passRig{ln: ln}
+	r.rig = startRig(t, ln.Addr().String(), "listen_addr = \"127.0.0.1\"\n"+lines+r.shop(shop))
+	return r
+}
+
+// shop is the section of the database.
+func (r *passRig) shop(more string) string {
+	return fmt.Sprintf("\n[databases.shop]\nhost = \"127.0.0.1\"\nport = %d\npool_mode = \"passthrough\"\npassthrough_port = 6433\npassthrough_names = \"shop.example\"\n%s", r.ln.Addr().(*net.TCPAddr).Port, more)
+}
+
+// accept returns the next connection to the server.
+func (r *passRig) accept() *net.TCPConn {
+	r.t.Helper()
+	conn, err := r.ln.Accept()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(testTimeout))
+	r.t.Cleanup(func() { conn.Close() })
+	return conn.(*net.TCPConn)
+}
+
+// start connects a client, and returns what Sessions.PassThrough will return.
+func (r *passRig) start(askTLS bool) (*net.TCPConn, <-chan error) {
+	r.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	client.SetDeadline(time.Now().Add(testTimeout))
+	r.t.Cleanup(func() { client.Close() })
+	conn, err := ln.Accept()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	l := &Login{
+		ID: r.pools.NextID(), Transport: evloop.NewTransport(conn), Database: r.config.Load().Databases["shop"],
+		Addr: conn.RemoteAddr(), LocalAddr: conn.LocalAddr(), Since: time.Now(), Release: func() {},
+	}
+	passed := make(chan error, 1)
+	go func() { passed <- r.sessions.PassThrough(context.Background(), l, nil, askTLS) }()
+	return client.(*net.TCPConn), passed
+}
+
+// pass connects a client with a server.
+func (r *passRig) pass() (client, server *net.TCPConn) {
+	r.t.Helper()
+	client, passed := r.start(false)
+	server = r.accept()
+	if err := <-passed; err != nil {
+		r.t.Fatal(err)
+	}
+	return client, server
+}
+
+// fill writes until pgvalet has something left that to does not take. It returns
+// how much that is.
+func (r *passRig) fill(from *net.TCPConn, queued func(*passage) int) (n int) {
+	r.t.Helper()
+	chunk := bytes.Repeat([]byte{'x'}, 4<<10)
+	r.await("a queue", func() bool {
+		m, err := from.Write(chunk)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		n += m
+		full := false
+		r.sessions.eachPassage(func(t *passage) { full = queued(t) > 0 })
+		return full
+	})
+	return n
+}
+
+// reset breaks a connection when the other side's kernel has everything.
+func reset(t *testing.T, r *passRig, conn *net.TCPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.await("everything is sent", func() bool {
+		var left int
+		err := raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return left == 0
+	})
+	conn.SetLinger(0)
+	conn.Close()
+}
+
+// TestPassageGone: what one end said before its connection broke arrives at the
+// other, whether it was on its way or not read yet.
+func TestPassageGone(t *testing.T) {
+	const last = "FATAL: goodbye"
+	for _, fromServer := range []bool{true, false} {
+		t.Run(fmt.Sprintf("server=%v", fromServer), func(t *testing.T) {
+			r := newPassRig(t, "", "")
+			client, server := r.pass()
+			from, to, queued := server, client, func(t *passage) int { return t.client.stream.Queued() }
+			if !fromServer {
+				from, to, queued = client, server, func(t *passage) int { return t.server.stream.Queued() }
+			}
+			n := r.fill(from, queued)
+			if _, err := io.WriteString(from, last); err != nil {
+				t.Fatal(err)
+			}
+			reset(t, r, from)
+			r.await("the end is noticed", func() bool {
+				noticed := false
+				r.sessions.eachPassage(func(t *passage) { noticed = t.client.gone || t.server.gone })
+				return noticed || r.sessions.Count() == 0
+			})
+			got, err := io.ReadAll(to)
+			if err != nil {
+				t.Error(err)
+			}
+			if len(got) != n+len(last) || !bytes.HasSuffix(got, []byte(last)) {
+				t.Errorf("%d bytes arrived of %d", len(got), n+len(last))
+			}
+			r.await("the passage is over", func() bool { return r.sessions.Count() == 0 })
+		})
+	}
+}
+
+// TestPassageLastWord: a client that is still sending learns why the server has
+// left.
+func TestPassageLastWord(t *testing.T) {
+	const last = "FATAL: goodbye"
+	r := newPassRig(t, "", "")
+	client, server := r.pass()
+	r.fill(client, func(t *passage) int { return t.server.stream.Queued() })
+	if _, err := io.WriteString(client, "and this is not even read"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(server, last); err != nil {
+		t.Fatal(err)
+	}
+	reset(t, r, server)
+	got, err := io.ReadAll(client)
+	if string(got) != last || err != nil {
+		t.Errorf("the client has got %q, %v", got, err)
+	}
+	client.Close()
+	r.await("the passage is over", func() bool { return r.sessions.Count() == 0 })
+}
+
+// TestPassageLeftOpen: a client that does not close its side when the server has
+// does not keep its place.
+func TestPassageLeftOpen(t *testing.T) {
+	r := newPassRig(t, "", "")
+	client, server := r.pass()
+	server.Close()
+	if got, err := io.ReadAll(client); len(got) != 0 || err != nil {
+		t.Errorf("the client has got %q, %v", got, err)
+	}
+	r.await("the passage is over", func() bool { return r.sessions.Count() == 0 })
+}
+
+// TestPassageHalfClosed: who has only finished sending gets the answer.
+func TestPassageHalfClosed(t *testing.T) {
+	r := newPassRig(t, "", "")
+	client, server := r.pass()
+	io.WriteString(client, "question")
+	client.CloseWrite()
+	if got, err := io.ReadAll(server); string(got) != "question" || err != nil {
+		t.Errorf("the server has got %q, %v", got, err)
+	}
+	io.WriteString(server, "answer")
+	server.Close()
+	if got, err := io.ReadAll(client); string(got) != "answer" || err != nil {
+		t.Errorf("the client has got %q, %v", got, err)
+	}
+	r.await("the passage is over", func() bool { return r.sessions.Count() == 0 })
+}
