@@ -92,13 +92,16 @@ func beginPassage(arg any) {
 	t := arg.(*passage)
 	t.w.passages[t] = struct{}{}
 	t.w.sessions.count.Add(1)
-	t.pool.AddClient()
 	t.stats.ClientLogins++
+	// Whoever has ended all passages just before has not seen this one.
+	err := t.pool.BeginPassage()
 	for _, e := range []*passageEnd{&t.client, &t.server} {
-		if err := t.w.loop.Attach(e.stream, e); err != nil {
-			t.end(err.Error())
-			return
+		if err == nil {
+			err = t.w.loop.Attach(e.stream, e)
 		}
+	}
+	if err != nil {
+		t.end(err.Error())
 	}
 }
 

@@ -3,6 +3,7 @@ package frontend
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgvalet/pgvalet/backend/evloop"
+	"github.com/pgvalet/pgvalet/pool"
 )
 
 // passRig is a rig whose database "shop" passes clients through to ln.
@@ -208,4 +210,44 @@ func TestPassageHalfClosed(t *testing.T) {
 		t.Errorf("the client has got %q, %v", got, err)
 	}
 	r.await("the passage is over", func() bool { return r.sessions.Count() == 0 })
+}
+
+// TestPassageBeginsTooLate: a database that is removed while a client of it is
+// being connected is gone for this client too.
+func TestPassageBeginsTooLate(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		leave func(r *passRig)
+	}{
+		{"removed", func(r *passRig) { r.reload("") }},
+		{"killed", func(r *passRig) {
+			if err := r.pools.Kill("shop"); err != nil {
+				r.t.Fatal(err)
+			}
+			r.sessions.Kill("shop", errKilled)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newPassRig(t, "", "")
+			client, passed := r.start(true)
+			server := r.accept()
+			if _, err := io.ReadFull(server, make([]byte, 8)); err != nil {
+				t.Fatal(err)
+			}
+			tt.leave(r)
+			if _, err := server.Write([]byte{'S'}); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-passed; err != nil && !errors.Is(err, pool.ErrDatabaseRemoved) {
+				t.Error(err)
+			}
+			if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("the server was left with %v", err)
+			}
+			if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("the client was left with %v", err)
+			}
+			r.await("the passage is over", func() bool { return r.sessions.Count() == 0 })
+		})
+	}
 }

@@ -63,6 +63,18 @@ func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) 
 // noPassage is why no client can be passed through now, nil if one can. mu is
 // held.
 func (p *Pool) noPassage() error {
+	if err := p.noPassages(); err != nil {
+		return err
+	}
+	if limit := p.set.config().MaxDBConnectionsFor(p.db); limit > 0 && p.passages >= limit {
+		return ErrPassageLimit
+	}
+	return nil
+}
+
+// noPassages is why nobody can be passed through now, nil if there is no such
+// reason. mu is held.
+func (p *Pool) noPassages() error {
 	switch {
 	case p.db == nil:
 		return ErrDatabaseRemoved
@@ -71,8 +83,15 @@ func (p *Pool) noPassage() error {
 	case p.paused:
 		return ErrPassagePaused
 	}
-	if limit := p.set.config().MaxDBConnectionsFor(p.db); limit > 0 && p.passages >= limit {
-		return ErrPassageLimit
-	}
 	return nil
+}
+
+// BeginPassage counts in a client from PassThrough, unless it has come too late:
+// since then the database may have been removed, paused or killed. RemoveClient
+// must follow in any case.
+func (p *Pool) BeginPassage() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clients++
+	return p.noPassages()
 }

@@ -120,14 +120,7 @@ func (p *Pool) Mode() config.PoolMode {
 // Stats are the counters of the loop, to be changed on it only.
 func (p *Pool) Stats(l *evloop.Loop) *Stats { return &p.stats[l.ID] }
 
-// AddClient counts in a client that is passed through; RemoveClient must follow.
-func (p *Pool) AddClient() {
-	p.mu.Lock()
-	p.clients++
-	p.mu.Unlock()
-}
-
-// RemoveClient counts out a client that Join or AddClient has counted in.
+// RemoveClient counts out a client that Join or BeginPassage has counted in.
 func (p *Pool) RemoveClient() {
 	p.mu.Lock()
 	p.clients--
