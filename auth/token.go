@@ -91,6 +91,17 @@ func (k TokenKey) String() string {
 	return fmt.Sprintf("%s@%s:%d (%s)", k.User, k.Host, k.Port, k.Region)
 }
 
+// Action is what an IAM policy has to allow for a token to be accepted.
+func (k TokenKey) Action() string {
+	switch {
+	case k.Service == RDS:
+		return "rds-db:connect"
+	case k.User == dsqlAdmin:
+		return "dsql:DbConnectAdmin"
+	}
+	return "dsql:DbConnect"
+}
+
 // normal is the one way to write k among those that mean the same token.
 func (k TokenKey) normal() TokenKey {
 	k.Host = strings.ToLower(k.Host)

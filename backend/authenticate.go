@@ -137,7 +137,7 @@ func (s *session) sendCleartext() error {
 			Err: fmt.Errorf("the IAM token has %d bytes, and PostgreSQL takes no more than %d", len(token), maxPassword),
 		}
 	}
-	s.at.tokenSent, s.tokenAt = true, time.Now()
+	s.at.tokenSent, s.at.action, s.tokenAt = true, s.t.IAM.Key.Action(), time.Now()
 	return s.sendPassword(token)
 }
 

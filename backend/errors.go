@@ -18,9 +18,10 @@ type LoginError struct {
 
 // progress is how far a login had come when the server ended it.
 type progress struct {
-	overTLS       bool // the connection was encrypted
-	authenticated bool // the server had accepted who we are
-	tokenSent     bool // it had seen an IAM token
+	overTLS       bool   // the connection was encrypted
+	authenticated bool   // the server had accepted who we are
+	tokenSent     bool   // it had seen an IAM token
+	action        string // what IAM must allow for that token
 }
 
 func newLoginError(m *pgproto3.ErrorResponse) *LoginError {

@@ -80,7 +80,7 @@ var proxyTexts = []struct {
 	begin string
 	Explanation
 }{
-	{"IAM authentication failed for user", Explanation{TokenRefused, "", refusedHint + " The IAM policy must name the proxy's own resource ID (prx-…)."}},
+	{"IAM authentication failed for user", Explanation{TokenRefused, "", refusedHint("rds-db:connect") + " The IAM policy must name the proxy's own resource ID (prx-…)."}},
 	{"The IAM authentication failed because of too many competing requests", Explanation{LoginThrottled, "", throttledHint}},
 	{"This RDS Proxy requires TLS connections", Explanation{HBARefused, "", tlsHint}},
 	{"IAM authentication is allowed only with SSL connections", Explanation{HBARefused, "", tlsHint}},
@@ -90,9 +90,6 @@ var proxyTexts = []struct {
 }
 
 const (
-	refusedHint = "Check that an IAM policy allows rds-db:connect for this user on the resource ID (not the name) of the instance or cluster; " +
-		"that tokens are signed for the endpoint's own name, port and region (iam_host, iam_port, iam_region); that this machine's clock is right; " +
-		"and that the credentials have not expired. The pooler's log says what was signed; RDS's log export iam-db-auth-error says why it was refused."
 	throttledHint = "Logins are tried again by themselves. Look at iam_login_rate, over everything that logs in to this endpoint, and at server_lifetime: sessions should be few and long."
 	tlsHint       = "Set server_tls_sslmode to verify-full, and server_tls_ca_file."
 )
@@ -122,10 +119,11 @@ func (e *LoginError) explain() Explanation {
 	switch {
 	case e.tokenRefused():
 		x.Detail = "The server does not say why it refuses an IAM token."
+		hint := refusedHint(e.at.action)
 		if e.suspicion != "" {
-			return advise(TokenRefused, e.suspicion+" "+refusedHint)
+			hint = e.suspicion + " " + hint
 		}
-		return advise(TokenRefused, refusedHint)
+		return advise(TokenRefused, hint)
 	case e.Code == "28000" && !e.at.authenticated && (strings.HasSuffix(e.Message, "no encryption") || strings.HasSuffix(e.Message, "SSL off")):
 		return advise(HBARefused, tlsHint)
 	case e.Code == "28000" && strings.Contains(e.Message, "pg_hba.conf"):

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/pgvalet/pgvalet/auth"
@@ -134,72 +131,4 @@ func (e *LoginError) tokenRefused() bool {
 		return x.Reason == TokenRefused
 	}
 	return e.Code == "28000"
-}
-
-// whyRefused lists what an operator can check. The server does not say which
-// it is.
-func (t *Target) whyRefused(s signature, suspicion string) string {
-	if suspicion != "" {
-		suspicion += " "
-	}
-	return fmt.Sprintf("IAM token refused, signed for %s. %sCheck that "+
-		"(1) an IAM policy of that access key allows rds-db:connect on arn:%s:rds-db:%s:ACCOUNT:dbuser:RESOURCE-ID/%s, with the instance's or cluster's resource ID; "+
-		"(2) host and port are the endpoint's own, not an alias or a tunnel (iam_host, iam_port); "+
-		"(3) the region is the database's; "+
-		"(4) the user is the role's name, in the same case; "+
-		"(5) this machine's clock is right; "+
-		"(6) the credentials had not expired; "+
-		"(7) RDS was not restarting or throttling (200 IAM logins a second). "+
-		"RDS's log export iam-db-auth-error and the metrics IamDbAuthConnectionFailure* say which",
-		s, suspicion, config.Partition(s.region), s.region, t.User)
-}
-
-// suspicion is what the names alone say is wrong with what was signed. It names
-// no address.
-func (s signature) suspicion() string {
-	host, _, err := net.SplitHostPort(s.endpoint)
-	if err != nil {
-		return ""
-	}
-	region, known := config.RegionFromHost(host)
-	switch {
-	case !known && !isRDS(host):
-		return "The name that tokens are signed for is not that of an RDS endpoint: if it is an alias, or that of a tunnel, iam_host must say the endpoint's own name."
-	case known && region != s.region:
-		return fmt.Sprintf("Tokens are signed for region %s, but the endpoint's name says %s (iam_region).", s.region, region)
-	}
-	return ""
-}
-
-// signature is what a token says about itself. It holds nothing secret.
-type signature struct{ endpoint, region, user, key, date string }
-
-func (s signature) String() string {
-	return fmt.Sprintf("host and port %s, region %s, user %q, by access key …%s at %s", s.endpoint, s.region, s.user, s.key, s.date)
-}
-
-// signedFor reads what the token's signature covers; what it cannot find is
-// shown as a question mark. The format: SigV4 query parameters, see the AWS IAM
-// User Guide, "Create a signed AWS API request".
-func signedFor(token auth.Token) signature {
-	s := signature{"?", "?", "?", "?", "?"}
-	u, err := url.Parse("https://" + token.Reveal())
-	if err != nil {
-		return s
-	}
-	q := u.Query()
-	set := func(field *string, v string) {
-		if v != "" {
-			*field = v
-		}
-	}
-	set(&s.endpoint, u.Host)
-	set(&s.user, q.Get("DBUser"))
-	set(&s.date, q.Get("X-Amz-Date"))
-	// access key ID/date/region/service/aws4_request
-	if scope := strings.Split(q.Get("X-Amz-Credential"), "/"); len(scope) == 5 {
-		set(&s.region, scope[2])
-		set(&s.key, scope[0][max(0, len(scope[0])-4):])
-	}
-	return s
 }

@@ -327,8 +327,22 @@ func TestDSQLLogin(t *testing.T) {
 		}
 		if user == "admin" { // the other's token does not do
 			key.User = "app"
+			target.IAM.Key = key
 			_, err := Connect(testContext(t), target)
 			wantLoginError(t, err, "28000", "unable to accept connection, access denied")
+			if e := Explain(err); !strings.Contains(e.Hint, "allows dsql:DbConnect on the cluster") || strings.Contains(e.Hint, "RDS") {
+				t.Errorf("explained as %+v", e)
+			}
+			if want := "allows dsql:DbConnect on arn:aws:dsql:eu-west-1:ACCOUNT:cluster/"; err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("no %q in %v", want, err)
+			}
+			key.User = user
+			rds.Set(func(k *backendtest.Knobs) { k.RejectAll = true })
+			target.IAM.Key = key
+			_, err = Connect(testContext(t), target)
+			if e := Explain(err); !strings.Contains(e.Hint, "allows dsql:DbConnectAdmin on the cluster") {
+				t.Errorf("explained as %+v", e)
+			}
 		}
 	}
 }

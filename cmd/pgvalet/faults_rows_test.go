@@ -71,7 +71,7 @@ var faults = []fault{
 			audit("iam_host", "db.internal.example")(r)
 		},
 		mend: restoring(audit("iam_host", backendtest.DefaultRDSHost)),
-		code: "28000", says: "PAM authentication failed for user", hint: "is not that of an RDS endpoint", reason: "token_refused",
+		code: "28000", says: "PAM authentication failed for user", hint: "is not that of an RDS or DSQL endpoint", reason: "token_refused",
 	},
 	{
 		name: "token refused, later accepted", strike: knobs(func(k *backendtest.Knobs) { k.RejectAll = true }), mend: wellAgain,

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/pool"
 )
 
 var errPolicyUsage = errors.New("usage: pgvalet iam-policy [--resource-id [DATABASE=]ID]... [--account N] [--terraform] CONFIG")
@@ -124,11 +125,7 @@ func grantsOf(g *generation, ids map[string]string, account string) []grant {
 				id, _, _ = strings.Cut(db.IAMHost, ".") // the endpoint's name begins with it
 			}
 			for _, u := range users {
-				action := "dsql:DbConnect"
-				if u == "admin" {
-					action = "dsql:DbConnectAdmin"
-				}
-				add(grant{db.IAMRoleARN, action, fmt.Sprintf("arn:%s:dsql:%s:%s:cluster/%s", partition, db.IAMRegion, acct, id), "database " + name, false})
+				add(grant{db.IAMRoleARN, pool.TokenKey(db, u).Action(), fmt.Sprintf("arn:%s:dsql:%s:%s:cluster/%s", partition, db.IAMRegion, acct, id), "database " + name, false})
 			}
 			continue
 		}
@@ -136,7 +133,7 @@ func grantsOf(g *generation, ids map[string]string, account string) []grant {
 			id = unknownResource
 		}
 		for _, u := range users {
-			add(grant{db.IAMRoleARN, "rds-db:connect", fmt.Sprintf("arn:%s:rds-db:%s:%s:dbuser:%s/%s", partition, db.IAMRegion, acct, id, u), "database " + name, false})
+			add(grant{db.IAMRoleARN, pool.TokenKey(db, u).Action(), fmt.Sprintf("arn:%s:rds-db:%s:%s:dbuser:%s/%s", partition, db.IAMRegion, acct, id, u), "database " + name, false})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b grant) int { return strings.Compare(a.role, b.role) })
