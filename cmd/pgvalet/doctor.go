@@ -108,7 +108,7 @@ func (d *doctor) userOf(db *config.Database) string {
 	return names[0]
 }
 
-// add notes a step. next is made up from the error.
+// add notes a step.
 func (p *diagnosis) add(step string, took time.Duration, detail string, err error) {
 	r := stepResult{Step: step, State: stepOK, Millis: float64(took.Microseconds()) / 1000, Detail: detail}
 	if err != nil {
@@ -140,12 +140,15 @@ func (p *diagnosis) failed(err error) {
 	}
 }
 
-// next is what to check next after an error.
+// next is what to check next after an error: what clients are told.
 func next(err error) string {
-	if e, ok := errors.AsType[*auth.CredentialError](err); ok {
+	if hint := backend.Explain(err).Hint; hint != "" {
+		return hint
+	}
+	if e, ok := errors.AsType[*auth.CredentialError](err); ok { // of no login
 		return e.Next()
 	}
-	return "" // the text says it
+	return ""
 }
 
 // credentials looks for the AWS credentials and who they are. It reports whether

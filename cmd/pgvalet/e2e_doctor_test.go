@@ -108,33 +108,33 @@ func TestDoctorFindsTheCause(t *testing.T) {
 				p.conf.databases["shop"]["host"] = "nosuchhost.invalid"
 			},
 			"dns",
-			[]string{"server DNS lookup failed", "nosuchhost.invalid"},
+			[]string{"server DNS lookup failed", "nosuchhost.invalid", "next: Check the name in host"},
 		},
 		"nobody there": {
 			func(p *pooler, rds *backendtest.RDS, aws *backendtest.AWS) { rds.Close() },
 			"tcp",
-			[]string{"connect failed", "connection refused"},
+			[]string{"connect failed", "connection refused", "next: Check host and port"},
 		},
 		"another authority": {
 			func(p *pooler, rds *backendtest.RDS, aws *backendtest.AWS) {
 				p.write("server-ca.crt", string(serverCA.PEM()))
 			},
 			"tls",
-			[]string{"server certificate verify failed", "unknown authority"},
+			[]string{"server certificate verify failed", "unknown authority", "next: "},
 		},
 		"token refused": {
 			func(p *pooler, rds *backendtest.RDS, aws *backendtest.AWS) {
 				rds.Set(func(k *backendtest.Knobs) { k.RejectAll = true })
 			},
 			"login",
-			[]string{"PAM authentication failed", "IAM token refused, signed for", "rds-db:connect"},
+			[]string{"PAM authentication failed", "IAM token refused, signed for", "rds-db:connect", "next: Check that an IAM policy allows rds-db:connect"},
 		},
 		"not in rds_iam": {
 			func(p *pooler, rds *backendtest.RDS, aws *backendtest.AWS) {
 				rds.Set(func(k *backendtest.Knobs) { k.IAMUsers = nil })
 			},
 			"login",
-			[]string{"✓ request", "the server asks for SCRAM", "rds_iam"},
+			[]string{"✓ request", "the server asks for SCRAM", "rds_iam", "next: GRANT rds_iam"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
