@@ -78,7 +78,7 @@ func (ps *Pools) Pause(ctx context.Context, database string) error {
 		if !ps.PausedAll() && !ps.Paused(database) {
 			return false, ErrResumed
 		}
-		return count(pools, (*Pool).total) == 0, nil
+		return count(pools, (*Pool).total) == 0 && !ps.proving(database), nil
 	})
 }
 

@@ -63,6 +63,7 @@ type Pools struct {
 	paused    map[string]bool      // databases
 	disabled  map[string]bool      // databases
 	auto      map[string]time.Time // databases that only the entry "*" stands for, and when each was last in use
+	proofs    map[string]int       // of databases, how many are connected to their server
 	past      map[string]Stats     // of the pools that pool_idle_timeout has dropped, by database
 
 	limits   limits
@@ -88,6 +89,7 @@ func New(o Options) *Pools {
 		paused:     make(map[string]bool),
 		disabled:   make(map[string]bool),
 		auto:       make(map[string]time.Time),
+		proofs:     make(map[string]int),
 		past:       make(map[string]Stats),
 		change:     make(chan struct{}),
 		governor:   governor{gates: make(map[endpoint]*gate)},

@@ -39,9 +39,7 @@ func (ps *Pools) Prove(ctx, queue context.Context, database, user string, token 
 		t := ps.newTarget(s, db, host, user)
 		t.ConnectQuery = ""
 		t.Admit = func(context.Context) (func(), error) {
-			// Behind every login that a pool needs: whoever comes with wrong
-			// tokens must not keep those who are in from getting servers.
-			return ps.governor.enter(queue, endpointOf(t.Host, t.Port), time.Now().Add(nobodyWaits), true)
+			return ps.admitProof(queue, database, endpointOf(t.Host, t.Port))
 		}
 		if login, err = backend.ConnectWith(ctx, t, token); err == nil || ctx.Err() != nil || !tryNextHost(err) {
 			break
@@ -53,6 +51,49 @@ func (ps *Pools) Prove(ctx, queue context.Context, database, user string, token 
 	_ = login.Close() // it has said what we wanted to know
 	ps.Present(database, user, token)
 	return nil
+}
+
+// admitProof waits until a proof may connect to the server: not while the database
+// is paused, and behind every login that a pool needs. Whoever comes with wrong
+// tokens must not keep those who are in from getting servers.
+func (ps *Pools) admitProof(queue context.Context, database string, e endpoint) (done func(), err error) {
+	for {
+		err := ps.until(queue, func() (bool, error) { return !ps.PausedAll() && !ps.Paused(database), nil })
+		if err != nil {
+			return nil, context.Cause(queue)
+		}
+		leave, err := ps.governor.enter(queue, e, time.Now().Add(nobodyWaits), true)
+		if err != nil {
+			return nil, err
+		}
+		ps.mu.Lock()
+		paused := ps.pausedAll || ps.paused[database]
+		if !paused {
+			ps.proofs[database]++
+		}
+		ps.mu.Unlock()
+		if !paused {
+			return func() { leave(); ps.proofDone(database) }, nil
+		}
+		leave() // it was paused meanwhile
+	}
+}
+
+func (ps *Pools) proofDone(database string) {
+	ps.mu.Lock()
+	if ps.proofs[database]--; ps.proofs[database] == 0 {
+		delete(ps.proofs, database)
+	}
+	ps.mu.Unlock()
+	ps.changed()
+}
+
+// proving reports whether a proof of a database ("" for any) has a connection to
+// its server.
+func (ps *Pools) proving(database string) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.proofs[database] > 0 || database == "" && len(ps.proofs) > 0
 }
 
 // Present notes a token that Prove has accepted before, if the database's servers
