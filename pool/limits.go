@@ -40,22 +40,6 @@ func (ls *limits) init() {
 	ls.queue = make(map[*Pool]struct{})
 }
 
-// Connections returns how many servers there are, those that are being opened
-// included, of each database and of each server user.
-func (ps *Pools) Connections() (databases, users map[string]int) {
-	ls := &ps.limits
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	count := func(of map[string]*limit) map[string]int {
-		n := make(map[string]int, len(of))
-		for name, l := range of {
-			n[name] = l.used
-		}
-		return n
-	}
-	return count(ls.databases), count(ls.users)
-}
-
 // wake tells the arbiter that something has changed.
 func (ls *limits) wake() {
 	select {

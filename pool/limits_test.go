@@ -46,12 +46,26 @@ func evictions(logs *observer.ObservedLogs) int {
 	return logs.FilterMessageSnippet("closing because: evicted").Len()
 }
 
+// places returns how many there are in use of each database and of each server user.
+func places(ps *Pools) (databases, users map[string]int) {
+	ps.limits.mu.Lock()
+	defer ps.limits.mu.Unlock()
+	count := func(of map[string]*limit) map[string]int {
+		n := make(map[string]int, len(of))
+		for name, l := range of {
+			n[name] = l.used
+		}
+		return n
+	}
+	return count(ps.limits.databases), count(ps.limits.users)
+}
+
 // checkLimits waits until the books about places agree with the servers that are
 // open, and nobody is in the queue.
 func checkLimits(t *testing.T, ps *Pools) {
 	t.Helper()
 	until(t, ps, "at rest", func(Info) bool {
-		databases, users := ps.Connections()
+		databases, users := places(ps)
 		for _, s := range ps.Servers() {
 			databases[s.Database]--
 			users[s.User]--
