@@ -281,6 +281,9 @@ func (c *client) admitPassage(ctx context.Context, db *config.Database, askTLS b
 		return errTooMany
 	}
 	c.login.Release = c.acceptor.freePlace
+	if err := c.takeRoom(); err != nil {
+		return err
+	}
 	if c.acceptor.o.ShuttingDown() {
 		return errShuttingDown
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,6 +211,46 @@ func TestPassageHalfClosed(t *testing.T) {
 		t.Errorf("the client has got %q, %v", got, err)
 	}
 	r.await("the passage is over", func() bool { return r.sessions.Count() == 0 })
+}
+
+// TestPassageClientLimit: max_db_client_connections holds, and no limit on the
+// clients of a user does.
+func TestPassageClientLimit(t *testing.T) {
+	r := newPassRig(t, "max_user_client_connections = 1", "max_db_client_connections = 2")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer ln.Close()
+	serving.Go(func() {
+		if err := r.acceptor.ServePassthrough(ln, "shop"); err != nil {
+			t.Error(err)
+		}
+	})
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(testTimeout))
+		return conn
+	}
+	first := dial()
+	server := r.accept()
+	dial()
+	r.accept()
+	got, err := io.ReadAll(dial())
+	if err != nil || !bytes.Contains(got, []byte(errTooManyOfDatabase.Message)) {
+		t.Errorf("the third client has got %q, %v", got, err)
+	}
+	first.Close()
+	server.Close()
+	r.await("a place is free", func() bool { databases, _ := r.acceptor.Connected(); return databases["shop"] == 1 })
+	dial()
+	r.accept()
 }
 
 // TestPassageBeginsTooLate: a database that is removed while a client of it is

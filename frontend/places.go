@@ -59,7 +59,10 @@ func (c *client) room() error {
 	} else if db := c.cfg.Database(l.database); db != nil {
 		inDatabase = c.cfg.MaxDBClientConnectionsFor(db)
 	}
-	ofUser := c.cfg.MaxUserClientConnectionsFor(l.User)
+	ofUser := 0
+	if l.User != "" { // else it is passed through, and nobody knows who it is
+		ofUser = c.cfg.MaxUserClientConnectionsFor(l.User)
+	}
 	switch {
 	case inDatabase > 0 && p.databases[l.database] >= inDatabase:
 		return errTooManyOfDatabase
@@ -69,7 +72,7 @@ func (c *client) room() error {
 	return nil
 }
 
-// takeRoom counts a client that has proved who it is. Its Login.Release gives
+// takeRoom counts a client that has proved who it is, or is passed through. Its Login.Release gives
 // back its place under these limits, and under max_client_conn.
 func (c *client) takeRoom() error {
 	l, p := &c.login, &c.acceptor.places
