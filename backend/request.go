@@ -9,6 +9,7 @@ const (
 	forward  action = iota // they go to the holder
 	inject                 // the request was added to the holder's: it sees nothing but an error
 	internal               // the request was ours: nobody sees the replies, an error is noted
+	quiet                  // … or not even that
 	fake                   // the request was not sent: the reply is made up when its turn comes
 )
 

@@ -17,8 +17,8 @@ type Holder interface {
 	Forward(p []byte)
 	// Ready is called for each ReadyForQuery that was forwarded.
 	Ready(tx byte)
-	// Aborted is called for a request that the server ignored because of an
-	// earlier error, if it was pushed with something to undo.
+	// Aborted is called for a request that the server refused, or ignored
+	// because of an earlier error, if it was pushed with something to undo.
 	Aborted(kind byte, undo any)
 	// Closed is called for a Close that was answered without being sent, with
 	// what it was pushed with.
@@ -76,6 +76,8 @@ type Server struct {
 	carried     int  // bytes since the last ReadyForQuery, in both directions
 
 	batch uint64 // how many Syncs have been sent: an error takes with it what follows in its own batch
+
+	sql sqlNames
 
 	unnamed        uint64 // the number of the unnamed statement that the server will hold, 0 for nobody's
 	unnamedPending int    // how many Parse messages for it are under way

@@ -154,8 +154,11 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if head != nil && head.stmt != nil && stalePlan(body) {
 			head.stmt.retire()
 		}
-		if string(wire.ErrorField(body, 'C')) == "25006" {
+		switch string(wire.ErrorField(body, 'C')) {
+		case "25006":
 			s.readOnly = true
+		case "26000":
+			s.DoubtSQL()
 		}
 		return s.errorResponse(head), nil
 
@@ -222,7 +225,7 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 			s.requests.remove(1) // or the next COPY of the same query would take it for its own
 		}
 		s.copy.end()
-		s.commandComplete(body)
+		s.commandComplete(head, body)
 		s.endExecute(kind)
 	case wire.EmptyQueryResponse, wire.PortalSuspended:
 		if kind != wire.Execute && (kind != wire.Query || typ == wire.PortalSuspended) {
@@ -272,12 +275,14 @@ func (s *Server) errorResponse(head *request) bool {
 		for range n {
 			s.requests.pop()
 		}
+	} else if head.undo != nil {
+		s.drop(*head)
+		head.undo = nil
 	}
 	if act == internal {
 		s.failed = true
-		return false
 	}
-	return true
+	return act != internal && act != quiet
 }
 
 // drop undoes what was expected of a request that the server has ignored or

@@ -66,13 +66,7 @@ func (s *Server) close(g *evloop.Gather, e *preparedEntry) {
 		s.prepared.unlist(e)
 	}
 	e.sent(s.batch)
-	b := g.Buffer()
-	start := len(b)
-	b = append(b, wire.Close, 0, 0, 0, 0, 'S')
-	b = append(b, e.stmt.Name...)
-	b = append(b, 0)
-	wire.PutLen(b[start:], len(b)-start)
-	g.SetBuffer(b)
+	g.SetBuffer(wire.AppendClose(g.Buffer(), e.stmt.Name))
 	s.push(request{kind: wire.Close, action: internal, stmt: e.stmt})
 }
 
@@ -145,13 +139,17 @@ func (s *Server) settle(st *Statement) {
 	}
 }
 
-// commandComplete looks for the commands that make a server forget its
-// prepared statements.
-func (s *Server) commandComplete(body []byte) {
-	if len(body) == 0 || body[0] != 'D' {
+// commandComplete looks for the commands that make a server prepare statements,
+// or forget them.
+func (s *Server) commandComplete(r *request, body []byte) {
+	if len(body) == 0 || body[0] != 'D' && body[0] != 'P' {
 		return
 	}
 	switch tag, _, _ := wire.CString(body); string(tag) {
+	case "PREPARE":
+		s.preparedSQL(r)
+	case "DEALLOCATE":
+		s.DoubtSQL()
 	case "DISCARD ALL", "DEALLOCATE ALL":
 		for _, e := range s.prepared.byStmt {
 			e.there = false
@@ -161,6 +159,7 @@ func (s *Server) commandComplete(body []byte) {
 			}
 		}
 		s.unnamed = 0
+		s.sql = sqlNames{}
 		if s.holder != nil {
 			s.holder.Deallocated()
 		}

@@ -11,43 +11,62 @@ import (
 const maxDeallocate = 128
 
 // deallocate answers a simple query of n bytes, of which m is here, that is
-// nothing but DEALLOCATE of a statement which the client prepared with a Parse
-// message: some drivers do not know Close. PostgreSQL has one space of names for
-// both ways to prepare, but a server knows this one by another name, and keeps it
-// for others. Whatever is not certain goes to the server: another form of the
-// command, a name that is not the client's, a transaction that has failed, or
-// that may fail by what is still under way. It returns how many bytes of m are
-// done with, 0 for none, and whether it must see more first.
-func (s *session) deallocate(n int, m []byte) (used int, more bool) {
-	if len(s.statement) == 0 || n > maxDeallocate {
+// nothing but DEALLOCATE of a statement which the client has prepared: some
+// drivers do not know Close. PostgreSQL has one space of names for both ways to
+// prepare; a server may know this one by another name, and keeps it for others.
+// Whatever is not certain goes to the server: another form of the command, a
+// name that is not the client's, a transaction that has failed, or that may fail
+// by what is still under way. It returns how many bytes of m are done with, 0
+// for none, and whether it must see more first, or wait.
+func (s *session) deallocate(n int, m []byte) (used int, wait bool) {
+	if n > maxDeallocate {
 		return 0, false
 	}
 	if len(m) < n {
 		return 0, true
 	}
+	name := deallocatedBy(m[wire.HeaderLen:])
+	if name == "" {
+		return 0, false
+	}
 	tx := byte('I')
 	if s.srv != nil {
 		tx = s.srv.TxStatus()
 	}
-	name, ok := deallocated(string(m[wire.HeaderLen:]))
-	p := s.statement[name]
-	if !ok || p == nil || tx != 'I' && tx != 'T' {
-		return 0, false
+	p, st := s.statement[name], s.sql[name]
+	switch {
+	case p == nil && st == nil:
+		// It must not be somebody else's who has prepared it by SQL.
+		return 0, !s.need() || !s.agree(name)
+	case tx != 'I' && tx != 'T':
+		return 0, p == nil && s.await()
+	case p != nil:
+		delete(s.statement, name)
+		s.Closed(p)
+	default:
+		delete(s.sql, name)
 	}
-	delete(s.statement, name)
-	s.Closed(p)
 	b := wire.AppendCommandComplete(s.w.toClient.Buffer(), "DEALLOCATE")
 	s.w.toClient.SetBuffer(wire.AppendReady(b, tx))
 	return n, false
 }
 
-// deallocated takes the text of a query, with its terminator, apart if it is
-// DEALLOCATE [PREPARE] name.
-func deallocated(sql string) (name string, ok bool) {
-	sql, ok = strings.CutSuffix(sql, "\x00")
-	if !ok {
-		return "", false
+// deallocatedBy returns the name if the query that b begins with is nothing but
+// DEALLOCATE of one.
+func deallocatedBy(b []byte) (name string) {
+	if len(b) == 0 || b[0]|0x20 != 'd' {
+		return ""
 	}
+	sql, _, ok := wire.CString(b[:min(len(b), maxDeallocate)])
+	if !ok || len(sql) < len("deallocate") || !strings.EqualFold(string(sql[:len("deallocate")]), "deallocate") {
+		return ""
+	}
+	name, _ = deallocated(string(sql))
+	return name
+}
+
+// deallocated takes the text of a query apart if it is DEALLOCATE [PREPARE] name.
+func deallocated(sql string) (name string, ok bool) {
 	sql = strings.TrimRight(sql, sqlSpace)
 	sql = strings.TrimRight(strings.TrimSuffix(sql, ";"), sqlSpace)
 	rest, ok := cutKeyword(sql, "deallocate")

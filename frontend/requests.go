@@ -77,8 +77,8 @@ func (s *session) request(typ byte, n int, m []byte) int {
 			s.fatal(errPQExec)
 			return 0
 		}
-		if s.tracking() && len(m) > wire.HeaderLen && m[wire.HeaderLen]|0x20 == 'd' {
-			if used, more := s.deallocate(n, m); used > 0 || more {
+		if s.tracking() {
+			if used, wait := s.sqlNames(n, m); used > 0 || wait {
 				return used
 			}
 		}

@@ -51,9 +51,10 @@ type session struct {
 	srv   *backend.Server // lease.Server
 
 	statement map[string]*preparedName
-	epoch     int // how many commands that forget names have been sent
-	forgotten int // … and have been done
+	epoch     uint32 // how many commands that forget names have been sent; it wraps
+	forgotten uint32 // … and have been done
 	unnamed   *unnamedStatement
+	sql       map[string]*backend.SQLStatement // what the client has prepared by SQL
 
 	requestAt moment // when the present wait or query began
 	xactAt    moment // when the present lease began
@@ -431,7 +432,7 @@ func (s *session) depart(why string) {
 	for _, n := range s.statement {
 		s.w.sessions.pools.Statements().Release(n.stmt)
 	}
-	s.statement = nil
+	s.statement, s.sql = nil, nil
 	s.unnamed = nil
 	s.w.sessions.leave(s)
 	s.release()

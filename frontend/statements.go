@@ -16,7 +16,7 @@ import (
 type preparedName struct {
 	name  string
 	stmt  *backend.Statement
-	epoch int // how many commands that forget names had been sent before it
+	epoch uint32 // how many commands that forget names had been sent before it
 }
 
 // forgetting looks for a query that makes the server forget its prepared
@@ -120,14 +120,16 @@ func (s *session) bind(n int, m []byte) int {
 		return 0
 	}
 	s.asking()
-	to, stmt, rewrite := s.serverName(name)
-	if stmt != nil {
+	to, p, rewrite := s.serverName(name)
+	var stmt *backend.Statement
+	if p != nil {
 		s.stats.Binds++
+		stmt = p.stmt
 	}
-	s.srv.ExpectOf(wire.Bind, stmt)
 	if len(name) == 0 {
 		s.unnamed.bound()
 	}
+	s.srv.ExpectOf(wire.Bind, stmt)
 	if !rewrite {
 		return s.begin(n, m)
 	}
@@ -157,6 +159,10 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 		if p := s.statement[string(name)]; p != nil {
 			return s.closeStatement(p, n)
 		}
+		if st := s.sql[string(name)]; st != nil {
+			delete(s.sql, st.Name)
+			return s.closeStatement(nil, n)
+		}
 		if bytes.HasPrefix(name, []byte(backend.StatementPrefix)) {
 			return s.closeStatement(nil, n) // not the client's to close
 		}
@@ -166,7 +172,11 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 	}
 	s.asking()
 	if typ == wire.Describe && body[0] == 'S' {
-		to, stmt, rewrite := s.serverName(name)
+		to, p, rewrite := s.serverName(name)
+		var stmt *backend.Statement
+		if p != nil {
+			stmt = p.stmt
+		}
 		s.srv.ExpectOf(typ, stmt)
 		if rewrite {
 			s.renamed(n+len(to)-len(name), m[:wire.HeaderLen+1], to)
@@ -178,6 +188,9 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 		s.srv.CloseUnnamed()
 		s.unnamed.forget()
 	} else {
+		if typ == wire.Close && body[0] == 'S' {
+			s.srv.DoubtSQL()
+		}
 		s.srv.Expect(typ)
 	}
 	return s.begin(n, m)
@@ -201,8 +214,8 @@ func (s *session) closeStatement(p *preparedName, n int) int {
 
 // serverName returns what the server calls the statement that the client calls
 // name, and whether that is something else. The server will hold it by the time
-// it is asked for it. stmt is nil for one that has no name, or is not known.
-func (s *session) serverName(name []byte) (to string, stmt *backend.Statement, rewrite bool) {
+// it is asked for it. p is nil for one that has no name, or is not known.
+func (s *session) serverName(name []byte) (to string, p *preparedName, rewrite bool) {
 	if len(name) == 0 {
 		to, rewrite = s.unnamedName()
 		return to, nil, rewrite
@@ -212,10 +225,13 @@ func (s *session) serverName(name []byte) (to string, stmt *backend.Statement, r
 	}
 	if p := s.statement[string(name)]; p != nil {
 		s.srv.Ensure(&s.w.toServer, p.stmt)
-		return p.stmt.Name, p.stmt, true
+		return p.stmt.Name, p, true
 	}
 	// The server says that there is no such statement, unless the client
 	// prepared it by SQL. It must not reach somebody else's by guessing.
+	if s.srv.TxStatus() != 0 {
+		s.agree(string(name))
+	}
 	if bytes.HasPrefix(name, []byte(backend.StatementPrefix)) {
 		return strings.ToLower(string(name)), nil, true
 	}
@@ -234,8 +250,12 @@ func (s *session) renamed(n int, head []byte, to string) {
 	s.w.toServer.SetBuffer(b)
 }
 
-// Aborted implements backend.Holder: the server has ignored a request.
+// Aborted implements backend.Holder: the server has refused or ignored a request.
 func (s *session) Aborted(kind byte, undo any) {
+	if st, ok := undo.(*backend.SQLStatement); ok {
+		s.abortedSQL(kind, st)
+		return
+	}
 	p := undo.(*preparedName)
 	switch {
 	case p == nil:
@@ -261,11 +281,14 @@ func (s *session) Closed(undo any) {
 
 // Deallocated implements backend.Holder.
 func (s *session) Deallocated() {
+	s.sql = nil
 	for name, p := range s.statement {
-		if p.epoch <= s.forgotten {
+		if int32(p.epoch-s.forgotten) <= 0 {
 			s.w.sessions.pools.Statements().Release(p.stmt)
 			delete(s.statement, name)
 		}
 	}
-	s.forgotten = min(s.forgotten+1, s.epoch)
+	if s.forgotten != s.epoch {
+		s.forgotten++
+	}
 }

@@ -94,6 +94,25 @@ var (
 	MsgTerminate     = []byte{Terminate, 0, 0, 0, 4}
 )
 
+// AppendParse adds a Parse message without parameter types.
+func AppendParse(dst []byte, name, sql string) []byte {
+	start := len(dst)
+	dst = append(dst, Parse, 0, 0, 0, 0)
+	dst = append(append(dst, name...), 0)
+	dst = append(append(dst, sql...), 0, 0, 0)
+	PutLen(dst[start:], len(dst)-start)
+	return dst
+}
+
+// AppendClose adds a Close message for a prepared statement.
+func AppendClose(dst []byte, name string) []byte {
+	start := len(dst)
+	dst = append(dst, Close, 0, 0, 0, 0, 'S')
+	dst = append(append(dst, name...), 0)
+	PutLen(dst[start:], len(dst)-start)
+	return dst
+}
+
 // AppendQuery appends a simple Query message.
 func AppendQuery(dst []byte, sql string) []byte {
 	dst = append(dst, Query, 0, 0, 0, 0)
