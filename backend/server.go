@@ -20,8 +20,8 @@ type Holder interface {
 	// Aborted is called for a request that the server refused, or ignored
 	// because of an earlier error, if it was pushed with something to undo.
 	Aborted(kind byte, undo any)
-	// Closed is called for a Close that was answered without being sent, with
-	// what it was pushed with.
+	// Closed is called for a Close that was answered, with what it was pushed
+	// with.
 	Closed(undo any)
 	// Deallocated is called when the holder's own command has made the server
 	// forget all its prepared statements.

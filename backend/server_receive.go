@@ -184,9 +184,13 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		if kind != wire.Close {
 			return false, errOutOfStep
 		}
-		if r := s.requests.pop(); r.stmt != nil {
+		r := s.requests.pop()
+		if r.stmt != nil {
 			s.prepared.byStmt[r.stmt].there = false
 			s.settle(r.stmt)
+		}
+		if r.undo != nil {
+			s.holder.Closed(r.undo)
 		}
 	case wire.ParameterDescription:
 		if kind != wire.Describe {

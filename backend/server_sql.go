@@ -86,6 +86,29 @@ func (s *Server) closeSQL(b []byte, name string) []byte {
 // sent as it is. st comes back in Holder.Aborted if the server refuses.
 func (s *Server) ExpectSQL(st *SQLStatement) { s.push(request{kind: wire.Query, undo: st}) }
 
+// Decoy has the server hold an empty statement by a name that only the client
+// knows, for the DEALLOCATE of it that comes next. undo comes back in
+// Holder.Closed if the server has got so far, else in Holder.Aborted.
+func (s *Server) Decoy(g *evloop.Gather, name string, undo any) {
+	b := wire.AppendClose(g.Buffer(), name)
+	g.SetBuffer(wire.AppendParse(b, name, ""))
+	s.push(request{kind: wire.Close, action: inject, undo: undo})
+	s.push(request{kind: wire.Parse, action: inject})
+	delete(s.sql.byName, name)
+	s.sql.stray = true // if the DEALLOCATE does not come
+}
+
+// NoDecoy has the server hold nothing by a name that the client does not know,
+// before the DEALLOCATE of it.
+func (s *Server) NoDecoy(g *evloop.Gather, name string) {
+	if s.KnowsSQL(name, nil) {
+		return
+	}
+	g.SetBuffer(wire.AppendClose(g.Buffer(), name))
+	s.push(request{kind: wire.Close, action: inject})
+	s.DoubtSQL()
+}
+
 // preparedSQL notes that r has prepared a statement by SQL.
 func (s *Server) preparedSQL(r *request) {
 	st, ok := r.undo.(*SQLStatement)

@@ -51,6 +51,24 @@ func (s *session) deallocate(n int, m []byte) (used int, wait bool) {
 	return n, false
 }
 
+// deallocating is deallocate for the extended protocol. The client has prepared
+// the command and is about to execute it; the server is given something to
+// forget by this name. "" is no name.
+func (s *session) deallocating(name string) {
+	if name == "" {
+		return
+	}
+	if p := s.statement[name]; p != nil {
+		delete(s.statement, name)
+		s.srv.Decoy(&s.w.toServer, name, p)
+	} else if st := s.sql[name]; st != nil {
+		delete(s.sql, name)
+		s.srv.Decoy(&s.w.toServer, name, st)
+	} else {
+		s.srv.NoDecoy(&s.w.toServer, name)
+	}
+}
+
 // deallocatedBy returns the name if the query that b begins with is nothing but
 // DEALLOCATE of one.
 func deallocatedBy(b []byte) (name string) {

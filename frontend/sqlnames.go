@@ -116,8 +116,11 @@ func (s *session) await() bool {
 
 // abortedSQL is Aborted for a statement that was prepared by SQL.
 func (s *session) abortedSQL(kind byte, st *backend.SQLStatement) {
-	if kind == wire.Query && s.sql[st.Name] == st {
+	switch {
+	case kind == wire.Query && s.sql[st.Name] == st:
 		delete(s.sql, st.Name)
+	case kind == wire.Close && s.sql != nil && s.sql[st.Name] == nil:
+		s.sql[st.Name] = st
 	}
 }
 

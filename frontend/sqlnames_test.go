@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // onTwo makes a pool of two servers, and a client that gets a server other than
@@ -197,6 +199,51 @@ func TestSQLPrepareBounds(t *testing.T) {
 			t.Errorf("%d are remembered", len(s.sql))
 		}
 	})
+}
+
+// TestExtendedDeallocate: DEALLOCATE by drivers that send everything by the
+// extended protocol.
+func TestExtendedDeallocate(t *testing.T) {
+	r, c, elsewhere := onTwo(t, "")
+	other := r.client()
+	for _, command := range []string{"", "named"} {
+		for _, x := range []*wireClient{c, other} {
+			x.send(parse("a b", "select 1"), syncMsg)
+			x.want("1", "Z I")
+		}
+		c.query("prepare q as select 2")
+		c.want("C PREPARE", "Z I")
+		for _, name := range []string{`"a b"`, "q"} {
+			if command != "" {
+				command += "x"
+			}
+			c.send(parse(command, "DEALLOCATE "+name), syncMsg)
+			c.want("1", "Z I")
+			elsewhere()
+			c.send(bind(command), &pgproto3.Describe{ObjectType: 'P'}, execute, syncMsg)
+			c.want("2", "n", "C DEALLOCATE", "Z I")
+			c.send(bind(command), execute, syncMsg)
+			c.want("2", "ERROR 26000…", "Z I")
+		}
+		c.send(bind("a b"), syncMsg)
+		c.want(`ERROR 26000 prepared statement "a b" does not exist`, "Z I")
+		c.query("execute q")
+		c.want(`ERROR 26000 prepared statement "q" does not exist`, "Z I")
+		other.send(bind("a b"), execute, syncMsg)
+		other.want("2", "D 1", "C SELECT 1", "Z I")
+		other.send(closeStatement("a b"), syncMsg)
+		other.want("3", "Z I")
+	}
+	// In a pipeline that comes to nothing, nothing is forgotten.
+	c.send(parse("s", "select 3"), syncMsg)
+	c.want("1", "Z I")
+	c.send(bind("none"), parse("", "deallocate s"), bind(""), execute, syncMsg)
+	c.want("ERROR 26000…", "Z I")
+	c.send(parse("", "deallocate s"), bind(""), execute, bind("s"), execute, syncMsg)
+	c.want("1", "2", "C DEALLOCATE", "ERROR 26000…", "Z I")
+	if n := r.awaitRest(); n != 2 {
+		t.Errorf("%d servers at rest", n)
+	}
 }
 
 func TestSQLNames(t *testing.T) {

@@ -14,9 +14,10 @@ import (
 
 // preparedName is a client's name for a statement.
 type preparedName struct {
-	name  string
-	stmt  *backend.Statement
-	epoch uint32 // how many commands that forget names had been sent before it
+	name        string
+	stmt        *backend.Statement
+	epoch       uint32 // how many commands that forget names had been sent before it
+	deallocates string // the name in it, if the query is DEALLOCATE of one
 }
 
 // forgetting looks for a query that makes the server forget its prepared
@@ -52,6 +53,9 @@ func (s *session) parse(n int, m []byte) int {
 				s.unnamed = new(unnamedStatement)
 			}
 			s.unnamed.parsed(n, m)
+			if s.tracking() {
+				s.unnamed.deallocates = deallocatedBy(tail)
+			}
 			s.unnamed.number = s.w.sessions.unnamed.Add(1)
 			s.srv.ParseUnnamed(s.unnamed.number, (*preparedName)(nil))
 		} else {
@@ -92,7 +96,7 @@ func (s *session) parse(n int, m []byte) int {
 		return 0
 	}
 	s.stats.ClientParses++
-	p := &preparedName{string(name), stmt, s.epoch}
+	p := &preparedName{string(name), stmt, s.epoch, deallocatedBy(tail)}
 	if s.statement == nil {
 		s.statement = make(map[string]*preparedName)
 	}
@@ -125,9 +129,11 @@ func (s *session) bind(n int, m []byte) int {
 	if p != nil {
 		s.stats.Binds++
 		stmt = p.stmt
+		s.deallocating(p.deallocates)
 	}
-	if len(name) == 0 {
+	if len(name) == 0 && s.unnamed != nil {
 		s.unnamed.bound()
+		s.deallocating(s.unnamed.deallocates)
 	}
 	s.srv.ExpectOf(wire.Bind, stmt)
 	if !rewrite {
@@ -274,7 +280,7 @@ func (s *session) Aborted(kind byte, undo any) {
 
 // Closed implements backend.Holder: a name has been forgotten for good.
 func (s *session) Closed(undo any) {
-	if p := undo.(*preparedName); p != nil {
+	if p, _ := undo.(*preparedName); p != nil {
 		s.w.sessions.pools.Statements().Release(p.stmt)
 	}
 }

@@ -11,6 +11,8 @@ type unnamedStatement struct {
 	kept    []byte // a copy
 	copying bool   // the message is longer than a buffer: carry adds to kept
 	long    bool   // … and nothing has used the statement in the batch of its Parse
+
+	deallocates string // see preparedName
 }
 
 // parsed notes a Parse message of n bytes, of which m is here.
@@ -20,6 +22,7 @@ func (u *unnamedStatement) parsed(n int, m []byte) {
 	}
 	u.kept = u.kept[:0]
 	u.seen, u.copying, u.long = m, false, false
+	u.deallocates = ""
 	if len(m) < n {
 		u.kept = append(u.kept, m...)
 		u.seen, u.copying, u.long = nil, true, true
