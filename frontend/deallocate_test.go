@@ -43,7 +43,11 @@ func TestDeallocate(t *testing.T) {
 	c.send(query("select 4"), query("deallocate pdo_stmt_1"))
 	c.want("T", "D 4", "C SELECT 1", "Z I", "ERROR 26000…", "Z I")
 	for i, b := range bytesOf(t, query("deallocate pdo_stmt_1")) {
-		if i == 6 {
+		if i == 5 || i == 6 {
+			r.await("the beginning has come", func() (there bool) {
+				r.look(c, func(s *session) { there = s.in.Len() == i })
+				return there
+			})
 			other.do("select 5")
 		}
 		c.write([]byte{b})

@@ -25,6 +25,8 @@ const (
 // such command pay for a look at the first letter.
 func (s *session) sqlNames(n int, m []byte) (used int, wait bool) {
 	switch firstLetter(m[wire.HeaderLen:]) {
+	case 0:
+		return 0, len(m) < min(n, maxSQLSearch) // nothing of it is here yet
 	case 'd':
 		return s.deallocate(n, m)
 	case 'p':
