@@ -201,8 +201,11 @@ func (p *Pool) connect(ctx context.Context) (*Lease, error) {
 	p.mu.Unlock()
 
 	w := ctx.Value(wantKey{}).(want)
-	l, params, err := p.logInAny(ctx, hosts, func(ctx context.Context, t *backend.Target) (*Lease, []backend.Parameter, error) {
-		return p.logIn(ctx, t, generation, p.admit(t, w))
+	var l *Lease
+	var params []backend.Parameter
+	err := p.eachHost(ctx, hosts, func(t *backend.Target) (err error) {
+		l, params, err = p.logIn(ctx, t, generation, p.admit(t, w))
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -53,8 +53,8 @@ func rotate(hosts []*host, by int) []*host {
 	return slices.Concat(hosts[by:], hosts[:by])
 }
 
-// logInAny logs in, with logIn, to the first of the hosts that takes the login.
-func (p *Pool) logInAny(ctx context.Context, hosts []*host, logIn func(context.Context, *backend.Target) (*Lease, []backend.Parameter, error)) (l *Lease, params []backend.Parameter, err error) {
+// inTurn calls try for one host after the other until one takes the login.
+func inTurn(ctx context.Context, hosts []*host, try func(*host, *backend.Target) error) (err error) {
 	for i, h := range hosts {
 		t := *h.target
 		if i < len(hosts)-1 {
@@ -63,21 +63,28 @@ func (p *Pool) logInAny(ctx context.Context, hosts []*host, logIn func(context.C
 			// for the governor.
 			t.ConnectTimeout /= time.Duration(len(hosts))
 		}
-		began := time.Now()
-		l, params, err = logIn(ctx, &t)
-		if errors.Is(err, errNotNeeded) || err != nil && ctx.Err() != nil {
-			break
-		}
-		p.noteAttempt(h, err)
-		if err == nil {
-			break
-		}
-		p.logAttempt(&t, err, time.Since(began))
-		if !tryNextHost(err) {
+		if err = try(h, &t); err == nil || ctx.Err() != nil || !tryNextHost(err) {
 			break
 		}
 	}
-	return l, params, err
+	return err
+}
+
+// eachHost is inTurn for the pool's hosts, about which it learns from what comes
+// of it.
+func (p *Pool) eachHost(ctx context.Context, hosts []*host, try func(*backend.Target) error) error {
+	return inTurn(ctx, hosts, func(h *host, t *backend.Target) error {
+		began := time.Now()
+		err := try(t)
+		if errors.Is(err, errNotNeeded) || err != nil && ctx.Err() != nil {
+			return err
+		}
+		p.noteAttempt(h, err)
+		if err != nil {
+			p.logAttempt(t, err, time.Since(began))
+		}
+		return err
+	})
 }
 
 // noteAttempt remembers what came of a login to h. The host of a login that was

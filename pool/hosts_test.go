@@ -91,10 +91,10 @@ func TestWaitIsNotAHostsTime(t *testing.T) {
 		hosts = append(hosts, &host{target: &backend.Target{Host: name, ConnectTimeout: timeout}})
 	}
 	var shares []time.Duration
-	_, _, err := p.logInAny(t.Context(), hosts, func(_ context.Context, target *backend.Target) (*Lease, []backend.Parameter, error) {
+	err := p.eachHost(t.Context(), hosts, func(target *backend.Target) error {
 		shares = append(shares, target.ConnectTimeout)
 		<-time.After(timeout + time.Millisecond) // as the governor may make it wait
-		return nil, nil, &backend.ConnectError{Kind: backend.ConnectFailed, Err: errors.New("refused")}
+		return &backend.ConnectError{Kind: backend.ConnectFailed, Err: errors.New("refused")}
 	})
 	if err == nil {
 		t.Error("there is a server where there is none")

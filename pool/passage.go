@@ -43,16 +43,10 @@ func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) 
 		p.mu.Unlock()
 		ps.changed()
 	}
-	for _, h := range hosts {
-		server, err = backend.Open(ctx, h.target, askTLS)
-		if err != nil && ctx.Err() != nil {
-			break
-		}
-		p.noteAttempt(h, err)
-		if err == nil || !tryNextHost(err) {
-			break
-		}
-	}
+	err = p.eachHost(ctx, hosts, func(t *backend.Target) (err error) {
+		server, err = backend.Open(ctx, t, askTLS)
+		return err
+	})
 	if err != nil {
 		end()
 		return nil, nil, nil, err

@@ -33,18 +33,19 @@ func (ps *Pools) Prove(ctx, queue context.Context, database, user string, token 
 	if db == nil {
 		return ErrDatabaseRemoved
 	}
+	var hosts []*host
+	for _, name := range db.Hosts() {
+		hosts = append(hosts, &host{target: ps.newTarget(s, db, name, user)})
+	}
 	var login *backend.Login
-	var err error
-	for _, host := range db.Hosts() {
-		t := ps.newTarget(s, db, host, user)
+	err := inTurn(ctx, hosts, func(_ *host, t *backend.Target) (err error) {
 		t.ConnectQuery = ""
 		t.Admit = func(context.Context) (func(), error) {
 			return ps.admitProof(queue, database, endpointOf(t.Host, t.Port))
 		}
-		if login, err = backend.ConnectWith(ctx, t, token); err == nil || ctx.Err() != nil || !tryNextHost(err) {
-			break
-		}
-	}
+		login, err = backend.ConnectWith(ctx, t, token)
+		return err
+	})
 	if err != nil {
 		return err
 	}

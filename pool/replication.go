@@ -72,7 +72,7 @@ func (p *Pool) Dedicate(ctx context.Context, d Dedication) (*Lease, *Welcome, er
 	return l, newWelcome(params, l.Server.Vars), nil
 }
 
-func (p *Pool) logInFor(ctx context.Context, d Dedication, since time.Time) (*Lease, []backend.Parameter, error) {
+func (p *Pool) logInFor(ctx context.Context, d Dedication, since time.Time) (l *Lease, params []backend.Parameter, err error) {
 	p.mu.Lock()
 	if p.db == nil {
 		p.mu.Unlock()
@@ -80,11 +80,12 @@ func (p *Pool) logInFor(ctx context.Context, d Dedication, since time.Time) (*Le
 	}
 	hosts, generation := p.order(time.Now()), p.generation
 	p.mu.Unlock()
-	l, params, err := p.logInAny(ctx, hosts, func(ctx context.Context, t *backend.Target) (*Lease, []backend.Parameter, error) {
+	err = p.eachHost(ctx, hosts, func(t *backend.Target) (err error) {
 		t = t.ForReplication(d.Kind, d.Params)
-		return p.logIn(ctx, t, generation, func(ctx context.Context) (func(), error) {
+		l, params, err = p.logIn(ctx, t, generation, func(ctx context.Context) (func(), error) {
 			return p.set.governor.enter(ctx, endpointOf(t.Host, t.Port), since, t.IAM != nil)
 		})
+		return err
 	})
 	if err != nil {
 		return nil, nil, err
