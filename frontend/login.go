@@ -50,6 +50,7 @@ type Login struct {
 	Addr        net.Addr
 	LocalAddr   net.Addr
 	Since       time.Time // when the connection was accepted
+	ServerName  string    // of a client that is passed through: which host it asks for (SNI), "" if it does not say
 
 	// Release gives the client's place in max_client_conn back. Whoever admits
 	// the client calls it once, when the session ends, and not at all if Admit

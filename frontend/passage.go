@@ -50,7 +50,7 @@ type passageEnd struct {
 // and the server is asked for it first. On error the caller still owns the
 // client's connection.
 func (c *Sessions) PassThrough(ctx context.Context, l *Login, ahead []byte, askTLS bool) error {
-	p, server, left, err := c.pools.PassThrough(ctx, l.Database.Name, askTLS)
+	p, server, left, err := c.pools.PassThrough(ctx, l.Database.Name, l.ServerName, askTLS)
 	if err != nil {
 		return err
 	}
@@ -309,6 +309,7 @@ func (c *client) passByName(ctx context.Context, askTLS bool) error {
 	if db == nil {
 		return nil
 	}
+	c.login.ServerName = name
 	if err := c.passThrough(ctx, db, true, askTLS); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/pgvalet/pgvalet/backend"
@@ -18,9 +19,11 @@ var (
 )
 
 // PassThrough opens a connection to the server of a database in passthrough mode
-// for one client. It counts as one of the pool's servers, busy until end is
-// called. Errors but those of this package are those of backend.Open.
-func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) (p *Pool, server *evloop.Transport, end func(), err error) {
+// for one client. If that has named one of the database's hosts, no other one will
+// do: its certificate would be for another name. The connection counts as one of
+// the pool's servers, busy until end is called. Errors but those of this package
+// are those of backend.Open.
+func (ps *Pools) PassThrough(ctx context.Context, database, name string, askTLS bool) (p *Pool, server *evloop.Transport, end func(), err error) {
 	if p, err = ps.Get(database, ""); err != nil {
 		return nil, nil, nil, err
 	}
@@ -31,7 +34,7 @@ func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) 
 	p.mu.Lock()
 	if err = p.noPassage(); err == nil {
 		p.passages++
-		hosts = p.order(time.Now())
+		hosts = p.hostsFor(name)
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -52,6 +55,18 @@ func (ps *Pools) PassThrough(ctx context.Context, database string, askTLS bool) 
 		return nil, nil, nil, err
 	}
 	return p, server, end, nil
+}
+
+// hostsFor returns the hosts to try for a client that wants to be passed through to
+// the host of that name, "" for none. mu is held.
+func (p *Pool) hostsFor(name string) []*host {
+	for _, h := range p.hosts {
+		if strings.EqualFold(h.target.Host, name) {
+			// A copy: that clients ask for it does not make it the pool's choice.
+			return []*host{{target: h.target}}
+		}
+	}
+	return p.order(time.Now())
 }
 
 // noPassage is why no client can be passed through now, nil if one can. mu is
