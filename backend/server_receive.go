@@ -158,7 +158,9 @@ func (s *Server) account(typ byte, body []byte) (bool, error) {
 		case "25006":
 			s.readOnly = true
 		case "26000":
-			s.DoubtSQL()
+			if s.DoubtSQL(); head != nil && head.stmt != nil {
+				s.Doubt() // a function may have had it forget them all
+			}
 		}
 		return s.errorResponse(head), nil
 

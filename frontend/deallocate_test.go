@@ -3,6 +3,8 @@ package frontend
 import (
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // TestDeallocate: what drivers without Close do to statements that they have
@@ -115,6 +117,26 @@ func TestChangedTable(t *testing.T) {
 	a.want("t", "ERROR 0A000 cached plan must not change result type", "Z I")
 	a.send(describe("s"), syncMsg)
 	a.want("t", "T", "Z I")
+}
+
+// TestLostStatements: statements that a server has lost, which nobody could see,
+// are missed once.
+func TestLostStatements(t *testing.T) {
+	r := newRig(t, "")
+	c, other := r.client(), r.client()
+	for _, x := range []*wireClient{c, other} {
+		x.send(parse("s", "select 1"), parse("s2", "select 2"), bind("s"), execute, bind("s2"), execute, syncMsg)
+		x.want("1", "1", "2", "D 1", "C SELECT 1", "2", "D 2", "C SELECT 1", "Z I")
+	}
+	for _, m := range []pgproto3.FrontendMessage{bind("s"), describe("s")} {
+		c.do("do $$ begin execute 'deallocate all'; end $$")
+		c.send(m, syncMsg)
+		c.want("ERROR 26000…", "Z I")
+		for _, x := range []*wireClient{c, other} {
+			x.send(bind("s"), execute, bind("s2"), execute, syncMsg)
+			x.want("2", "D 1", "C SELECT 1", "2", "D 2", "C SELECT 1", "Z I")
+		}
+	}
 }
 
 // FuzzDeallocated holds that a name that is understood stands for itself.
