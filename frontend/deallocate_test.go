@@ -154,3 +154,18 @@ func FuzzDeallocated(f *testing.F) {
 		}
 	})
 }
+
+// TestDeallocateAllAfterRefusal: commands that were refused do not count.
+func TestDeallocateAllAfterRefusal(t *testing.T) {
+	r := newRig(t, "")
+	c := r.client()
+	c.query("deallocate nothing")
+	c.want("ERROR 26000…", "Z I")
+	for range 2 {
+		c.send(parse("s", "select 1"), bind("s"), execute, syncMsg)
+		c.want("1", "2", "D 1", "C SELECT 1", "Z I")
+		c.do("deallocate all")
+		c.send(bind("s"), syncMsg)
+		c.want("ERROR 26000…", "Z I")
+	}
+}

@@ -27,6 +27,9 @@ func (s *session) forgetting(sql []byte) {
 	sql = bytes.TrimLeft(sql, " \t\r\n")
 	for _, word := range [...]string{"discard", "deallocate"} {
 		if len(sql) > len(word) && (sql[0]|0x20) == 'd' && strings.EqualFold(string(sql[:len(word)]), word) {
+			if s.srv.TxStatus() != 0 {
+				s.forgotten = s.epoch // those before it are over, done or refused
+			}
 			s.epoch++
 			s.srv.Doubt()
 		}
