@@ -85,14 +85,14 @@ func TestUserSetting(t *testing.T) {
 	}
 }
 
-// TestServiceManager plays systemd: it listens, and passes its sockets on.
-func TestServiceManager(t *testing.T) {
-	path := simple(t, "stats_period = 1", "listen_addr = '127.0.0.1'", "listen_port = 1")
-	dir := filepath.Dir(path)
+// serviceManager plays the part of systemd that hears what its services are about:
+// what is to be in their environment, and a function that waits for a message.
+func serviceManager(t *testing.T, dir string) (env string, hears func(want string)) {
+	t.Helper()
 	manager := must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"}))(t)
-	defer manager.Close()
+	t.Cleanup(func() { manager.Close() })
 	must(0, manager.SetReadDeadline(time.Now().Add(testPatience)))(t)
-	hears := func(want string) {
+	return "NOTIFY_SOCKET=" + manager.LocalAddr().String(), func(want string) {
 		t.Helper()
 		for {
 			b := make([]byte, 1000)
@@ -108,6 +108,13 @@ func TestServiceManager(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestServiceManager plays systemd: it listens, and passes its sockets on.
+func TestServiceManager(t *testing.T) {
+	path := simple(t, "stats_period = 1", "listen_addr = '127.0.0.1'", "listen_port = 1")
+	dir := filepath.Dir(path)
+	env, hears := serviceManager(t, dir)
 	tcp := must(net.Listen("tcp", "127.0.0.1:0"))(t).(*net.TCPListener)
 	defer tcp.Close()
 	local := must(net.Listen("unix", filepath.Join(dir, "passed")))(t).(*net.UnixListener)
@@ -116,7 +123,7 @@ func TestServiceManager(t *testing.T) {
 
 	// LISTEN_PID is whose sockets they are.
 	cmd := exec.CommandContext(testContext(t), "sh", "-c", `LISTEN_PID=$$ exec pgvalet "$0"`, path)
-	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+manager.LocalAddr().String(), "LISTEN_FDS=2")
+	cmd.Env = append(os.Environ(), env, "LISTEN_FDS=2")
 	cmd.ExtraFiles = sockets
 	must(0, cmd.Start())(t)
 	for _, f := range sockets {
