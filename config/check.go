@@ -145,8 +145,7 @@ func (f *source) checkAuthentication(c *Config) {
 	if c.AuthType == AuthCert && c.ClientTLSSSLMode < SSLVerifyCA && !f.refused[global("client_tls_sslmode").String()] {
 		f.refuse(global("client_tls_sslmode"), "is %s, but auth_type = cert needs verify-full", c.ClientTLSSSLMode)
 	}
-	switch c.AuthDBName {
-	case "pgbouncer", "pgvalet":
+	if IsConsole(c.AuthDBName) {
 		f.refuse(global("auth_dbname"), "cannot use the reserved %q database as an auth_dbname", c.AuthDBName)
 	}
 }
@@ -203,10 +202,9 @@ func (f *source) checkName(key toml.Key, name string, limit int) {
 func (f *source) checkDatabase(c *Config, d *Database) {
 	key := func(name string) toml.Key { return toml.Key{"databases", d.Name, name} }
 	table := toml.Key{"databases", d.Name}
-	switch d.Name {
-	case "pgbouncer", "pgvalet":
+	if IsConsole(d.Name) {
 		f.refuse(table, "the name is reserved for the console")
-	default:
+	} else {
 		f.checkName(table, d.Name, maxDatabaseName)
 	}
 	if len(d.User) > maxUserName {

@@ -28,11 +28,14 @@ func (s *Settings) KeepAlive() net.KeepAliveConfig {
 	return k
 }
 
+// IsConsole reports whether a database is the console.
+func IsConsole(database string) bool { return database == "pgbouncer" || database == "pgvalet" }
+
 // Database returns the database that a client asks for: the entry of that name,
-// or what the entry "*" says about it, or nil. With "*", two calls return two
-// equal databases.
+// or what the entry "*" says about it, or nil; nil for the console. With "*", two
+// calls return two equal databases.
 func (c *Config) Database(name string) *Database {
-	if d := c.Databases[name]; d != nil || c.AutoDB == nil || name == "" || len(name) > maxDatabaseName {
+	if d := c.Databases[name]; d != nil || c.AutoDB == nil || name == "" || len(name) > maxDatabaseName || IsConsole(name) {
 		return d
 	}
 	d := *c.AutoDB

@@ -35,7 +35,7 @@ func (c *client) authQuery() (*authQuery, error) {
 	if name == "" {
 		name = db.Name
 	}
-	if isConsole(name) {
+	if config.IsConsole(name) {
 		return nil, fmt.Errorf(`%w: cannot use the reserved "%s" database as an auth_dbname`, errInternal, name)
 	}
 	at := c.cfg.Database(name)

@@ -136,9 +136,9 @@ var adminVerbs = map[string]string{"WAIT_CLOSE": "wait in"}
 // is told.
 func poolError(st *consoleStatement, err error) error {
 	switch {
-	case errors.Is(err, pool.ErrNotPaused) && st.arg != "", errors.Is(err, pool.ErrNoSuchDatabase) && isConsole(st.arg) && st.command.name == "RESUME":
+	case errors.Is(err, pool.ErrNotPaused) && st.arg != "", errors.Is(err, pool.ErrNoSuchDatabase) && config.IsConsole(st.arg) && st.command.name == "RESUME":
 		return complaint("database " + printable(st.arg) + " is not paused")
-	case errors.Is(err, pool.ErrNoSuchDatabase) && isConsole(st.arg):
+	case errors.Is(err, pool.ErrNoSuchDatabase) && config.IsConsole(st.arg):
 		return complaint(fmt.Sprintf("cannot %s admin db: %s", cmp.Or(adminVerbs[st.command.name], strings.ToLower(st.command.name)), st.arg))
 	case errors.Is(err, pool.ErrNoSuchDatabase):
 		return complaint("no such database: " + printable(st.arg))

@@ -216,7 +216,7 @@ func (c *client) check(s *startup) error {
 	l := &c.login
 	l.User, l.database, l.Protocol = s.user, s.database, s.protocol()
 	c.named.Store(&clientName{l.database, l.User})
-	l.Console = isConsole(s.database)
+	l.Console = config.IsConsole(s.database)
 	l.out = s.negotiate(l.out)
 	var err error
 	l.Replication, err = s.replicationKind()
@@ -291,9 +291,6 @@ func (c *client) authorize() error {
 	}
 	return nil
 }
-
-// isConsole reports whether a database is the console.
-func isConsole(database string) bool { return database == "pgbouncer" || database == "pgvalet" }
 
 // consoleRights returns what a client may do on the console: everything, or only
 // look. Neither means no access.

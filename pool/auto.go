@@ -11,7 +11,7 @@ import (
 	"github.com/pgvalet/pgvalet/config"
 )
 
-// register notes that a client asks for a database which only the entry "*"
+// register notes that somebody asks for a database which only the entry "*"
 // stands for: from now on it is a database like others, until nobody has used it
 // for autodb_idle_timeout. mu is held.
 func (ps *Pools) register(db *config.Database, c *config.Config) {
@@ -40,6 +40,18 @@ func (ps *Pools) Databases() []*config.Database {
 	return all
 }
 
+// find is known, and registers a database that only the entry "*" stands for: the
+// operator may have something done to it before its first client comes. mu is
+// held.
+func (ps *Pools) find(database string) bool {
+	c := ps.config()
+	db := c.Database(database)
+	if db != nil {
+		ps.register(db, c)
+	}
+	return db != nil
+}
+
 // known reports whether database is in the configuration or registered. mu is
 // held.
 func (ps *Pools) known(database string) bool {
@@ -65,7 +77,7 @@ func (ps *Pools) forgetAuto(now time.Time) {
 			delete(ps.auto, name)
 			continue
 		}
-		idle := !ps.paused[name]
+		idle := !ps.paused[name] && !ps.disabled[name]
 		for k, p := range ps.pools {
 			idle = idle && (k.database != name || p.unused())
 		}

@@ -25,11 +25,11 @@ func (p *Pool) closeStale() {
 	p.closeIdle(func(l *Lease, _ *puddle.Resource[*Lease]) string { return p.mustClose(l, now) })
 }
 
-// exists reports whether there is the database; "" stands for all.
+// exists reports whether there is the database, or can be; "" stands for all.
 func (ps *Pools) exists(database string) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	return database == "" || ps.known(database)
+	return database == "" || ps.find(database)
 }
 
 // PausedAll reports whether everything is paused.
@@ -65,7 +65,7 @@ func (ps *Pools) Pause(ctx context.Context, database string) error {
 		return ErrAlreadyPaused
 	case database == "":
 		ps.pausedAll = true
-	case !ps.known(database):
+	case !ps.find(database):
 		ps.mu.Unlock()
 		return ErrNoSuchDatabase
 	default:
@@ -128,7 +128,7 @@ func (ps *Pools) SetDisabled(database string, disabled bool) error {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	switch {
-	case !ps.known(database):
+	case disabled && !ps.find(database), !ps.known(database):
 		return ErrNoSuchDatabase
 	case disabled:
 		ps.disabled[database] = true
