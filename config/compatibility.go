@@ -161,19 +161,10 @@ func writeCompared(b *bytes.Buffer) {
 }
 
 func (s setting) compared() string {
-	how, ok := compared[s.name]
-	if !ok {
-		how = "same"
-	}
-	switch {
-	case s.pending:
-		return "**not yet**: only the default is accepted"
-	case s.noEffect != "":
+	if s.noEffect != "" {
 		return "no effect: " + s.noEffect
-	case len(s.pendingValues) > 0:
-		how += "; **not yet**: " + strings.Join(s.pendingValues, ", ")
 	}
-	return how
+	return cmp.Or(compared[s.name], "same")
 }
 
 // short is code for a cell of a table.

@@ -60,7 +60,7 @@ func connstr(t *testing.T, table []setting, more string) string {
 func TestConvert(t *testing.T) {
 	parse := func(t *testing.T, path, text string) *Config {
 		t.Helper()
-		c, err := (&source{file: path, pending: true}).parse([]byte(text))
+		c, err := (&source{file: path}).parse([]byte(text))
 		if err != nil {
 			t.Fatalf("%v\nin\n%s", err, text)
 		}

@@ -121,8 +121,6 @@ type source struct {
 	refused map[string]bool           // there is an error about it already
 
 	errs, warnings []*Error
-
-	pending bool // take settings that nothing implements yet
 }
 
 // entry is one key or table of the file.
@@ -250,18 +248,9 @@ func (f *source) read(e entry, table []setting) {
 	}
 }
 
-// reviewed says what is to be said about the value that the file gives s: that
-// nothing implements it yet, or that it has no effect.
+// reviewed says if the value that the file gives s has no effect.
 func (f *source) reviewed(key toml.Key, s setting) {
-	value := s.get()
-	isDefault := value == s.def()
-	switch {
-	case f.pending:
-	case slices.Contains(s.pendingValues, value):
-		f.refuse(key, "%s is not supported by this version", value)
-	case s.pending && !isDefault:
-		f.refuse(key, "is not supported by this version")
-	case s.noEffect != "" && !isDefault:
+	if s.noEffect != "" && s.get() != s.def() {
 		f.warn(f.find(key), f.keyName(key), "has no effect: "+s.noEffect)
 	}
 }

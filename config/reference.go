@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"strings"
 )
 
 const referenceStart = `# Configuration
@@ -76,7 +75,7 @@ func WriteReference(w io.Writer) error {
 			if s.restart {
 				reload = "RELOAD: no, needs a restart"
 			}
-			fmt.Fprintf(b, "\n#### %s\n\nDefault: %s · %s · %s\n\n%s\n", s.name, code(s.get()), s.unit, reload, s.meaning())
+			fmt.Fprintf(b, "\n#### %s\n\nDefault: %s · %s · %s\n\n%s\n", s.name, code(s.get()), s.unit, reload, s.doc)
 		}
 	}
 	b.WriteString("\n## Section [databases.NAME]\n\nNAME is what clients ask for. The names `pgbouncer` and `pgvalet` are the console's.\n\n")
@@ -96,19 +95,8 @@ func writeEntries(b *bufio.Writer, table []setting) {
 		if v := s.get(); v != "" {
 			def = code(v)
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", s.name, s.unit, def, s.meaning())
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", s.name, s.unit, def, s.doc)
 	}
-}
-
-// meaning is doc, and what of it nothing implements yet.
-func (s setting) meaning() string {
-	switch {
-	case s.pending:
-		return s.doc + " **Not supported by this version**, which accepts the default only."
-	case len(s.pendingValues) > 0:
-		return s.doc + " **Not supported by this version**: " + strings.Join(s.pendingValues, ", ") + "."
-	}
-	return s.doc
 }
 
 func code(value string) string {

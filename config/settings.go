@@ -18,12 +18,6 @@ type setting struct {
 	// In [databases] and [users]: in an .ini, 0 says nothing either, and the
 	// global setting holds.
 	zeroInherits bool
-
-	// What is not implemented yet: a file may name a pending setting, but not
-	// give it another value than its default; and of a setting that works, some
-	// values may be pending.
-	pending       bool
-	pendingValues []string
 }
 
 type group struct {
@@ -193,8 +187,9 @@ func (s *Settings) clientTLS() []setting {
 			doc: `Cipher suites of TLS 1.2 and older that clients may use, as a list of OpenSSL's names. HIGH and PgBouncer's default, secure, fast, normal and all stand for those of Go. The order is Go's.`,
 		},
 		{
-			name: "client_tls13_ciphers", value: text(&s.ClientTLS13Ciphers, ""), pending: true, null: true,
-			doc: `Cipher suites of TLS 1.3 that clients may use. Empty: all.`,
+			name: "client_tls13_ciphers", value: text(&s.ClientTLS13Ciphers, ""), null: true,
+			noEffect: "the suites of TLS 1.3 are those of Go, which are all safe and cannot be chosen from",
+			doc:      `Cipher suites of TLS 1.3 that clients may use. Go offers TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384 and TLS_CHACHA20_POLY1305_SHA256, and chooses by what the processor is fast at. Who must choose has client_tls_protocols = tlsv1.2 with client_tls_ciphers.`,
 		},
 		{
 			name: "client_tls_ecdhcurve", value: text(&s.ClientTLSECDHCurve, "auto"),

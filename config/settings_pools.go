@@ -147,8 +147,9 @@ func (s *Settings) serverTLS() []setting {
 			doc: `Cipher suites of TLS 1.2 and older to use with servers, as in client_tls_ciphers.`,
 		},
 		{
-			name: "server_tls13_ciphers", value: text(&s.ServerTLS13Ciphers, ""), pending: true, null: true,
-			doc: `Cipher suites of TLS 1.3 to use with servers. Empty: all.`,
+			name: "server_tls13_ciphers", value: text(&s.ServerTLS13Ciphers, ""), null: true,
+			noEffect: "the suites of TLS 1.3 are those of Go, which are all safe and cannot be chosen from",
+			doc:      `Cipher suites of TLS 1.3 to use with servers, as in client_tls13_ciphers.`,
 		},
 	}
 }

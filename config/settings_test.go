@@ -5,12 +5,9 @@ import (
 	"net"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/BurntSushi/toml"
 )
 
 // Every exported field is set by one key, and that key has its name.
@@ -87,58 +84,6 @@ func TestTablesAreDocumented(t *testing.T) {
 	for _, s := range all {
 		if !strings.HasSuffix(s.doc, ".") || s.unit == "" {
 			t.Errorf("%s: documentation %q, unit %q", s.name, s.doc, s.unit)
-		}
-		for _, v := range s.pendingValues {
-			if s.set(v) != nil {
-				t.Errorf("%s does not take its pending value %s", s.name, v)
-			}
-		}
-	}
-}
-
-// A file may repeat the default of a pending setting, and set it to nothing else.
-func TestPending(t *testing.T) {
-	for _, section := range []struct {
-		name  string
-		table []setting
-	}{
-		{"pgvalet", new(Settings).table()},
-		{"databases.d", new(Database).table()},
-		{"users.u", new(User).table()},
-		{"peers.1", new(Peer).table()},
-	} {
-		for _, s := range section.table {
-			s.reset()
-			def := s.get()
-			for _, candidate := range []string{`7`, `true`, `"disable"`, `"word"`} {
-				var v struct{ V any }
-				if _, err := toml.Decode("V = "+candidate, &v); err != nil {
-					t.Fatal(err)
-				}
-				if !s.pending || s.set(v.V) != nil || s.get() == def {
-					continue
-				}
-				want := "t.toml:2: " + section.name + "." + s.name + ": is not supported by this version"
-				if err := parseError(t, "["+section.name+"]\n"+s.name+" = "+candidate); !strings.Contains(err, want) {
-					t.Errorf("%s = %s: %s", s.name, candidate, err)
-				}
-			}
-			if def != "" {
-				if n, err := strconv.Atoi(def); err == nil {
-					def = strconv.Itoa(n)
-				} else {
-					def = strconv.Quote(def)
-				}
-				if err := parseError(t, "["+section.name+"]\n"+s.name+" = "+def); s.pending && strings.Contains(err, "not supported") {
-					t.Errorf("%s = %s: %s", s.name, def, err)
-				}
-			}
-			for _, v := range s.pendingValues {
-				want := "." + s.name + ": " + v + " is not supported by this version"
-				if err := parseError(t, "["+section.name+"]\n"+s.name+" = '"+v+"'"); !strings.Contains(err, want) {
-					t.Errorf("%s = %s: %s", s.name, v, err)
-				}
-			}
 		}
 	}
 }
