@@ -21,12 +21,15 @@ import (
 // after it has sent the signal. The query may end at any time after that, or
 // have ended before: PostgreSQL says nothing more about it. Errors are a
 // *ConnectError, or ctx's own when that ends.
-func Cancel(ctx context.Context, t *Target, addr net.Addr, overTLS bool, pid uint32, key []byte) error {
+//
+// sending, if not nil, is called when the connection is there and the request is
+// about to be sent on it.
+func Cancel(ctx context.Context, t *Target, addr net.Addr, overTLS bool, pid uint32, key []byte, sending func()) error {
 	request, err := (&pgproto3.CancelRequest{ProcessID: pid, SecretKey: key}).Encode(nil)
 	if err != nil {
 		return err
 	}
-	if err := cancel(ctx, t, addr, overTLS, request); err != nil {
+	if err := cancel(ctx, t, addr, overTLS, request, sending); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
@@ -35,7 +38,7 @@ func Cancel(ctx context.Context, t *Target, addr net.Addr, overTLS bool, pid uin
 	return nil
 }
 
-func cancel(ctx context.Context, t *Target, addr net.Addr, overTLS bool, request []byte) error {
+func cancel(ctx context.Context, t *Target, addr net.Addr, overTLS bool, request []byte, sending func()) error {
 	conn, err := t.dial(ctx, addr)
 	if err != nil {
 		return err
@@ -54,6 +57,9 @@ func cancel(ctx context.Context, t *Target, addr net.Addr, overTLS bool, request
 	}
 	if err := s.encrypt(e); err != nil {
 		return err
+	}
+	if sending != nil {
+		sending()
 	}
 	s.stage = "the end of the cancel request"
 	if err := s.send(request); err != nil {
@@ -78,7 +84,7 @@ func ForwardCancel(ctx context.Context, host string, port int, tcp TCPOptions, p
 		return err
 	}
 	for _, addr := range addrs {
-		if err = Cancel(ctx, t, addr, false, pid, key); err == nil {
+		if err = Cancel(ctx, t, addr, false, pid, key, nil); err == nil {
 			return nil
 		}
 	}

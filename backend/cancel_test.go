@@ -35,12 +35,12 @@ func TestCancel(t *testing.T) {
 
 			wrong := append([]byte(nil), l.Key...)
 			wrong[0]++
-			if err := Cancel(testContext(t), target, l.Addr, l.TLS != nil, l.PID, wrong); err != nil {
+			if err := Cancel(testContext(t), target, l.Addr, l.TLS != nil, l.PID, wrong, nil); err != nil {
 				t.Errorf("with a wrong key: %v", err)
 			}
 			waitForSleep(t, target, l.PID) // still
 
-			if err := Cancel(testContext(t), target, l.Addr, l.TLS != nil, l.PID, l.Key); err != nil {
+			if err := Cancel(testContext(t), target, l.Addr, l.TLS != nil, l.PID, l.Key, nil); err != nil {
 				t.Fatal(err)
 			}
 			for {
@@ -106,7 +106,7 @@ func TestCancelRules(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = Cancel(testContext(t), target, addr[0], test.overTLS, 42, key)
+			err = Cancel(testContext(t), target, addr[0], test.overTLS, 42, key, nil)
 			if test.ok != (err == nil) || !test.ok && !isKind(err, test.want) {
 				t.Errorf("%v, want ok=%v, kind %d", err, test.ok, test.want)
 			}
@@ -126,7 +126,7 @@ func TestCancelRules(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Cancel(ctx, target, addr[0], false, 42, key); !errors.Is(err, context.Canceled) {
+		if err := Cancel(ctx, target, addr[0], false, 42, key, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
 	})

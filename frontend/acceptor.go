@@ -48,8 +48,9 @@ type AcceptorOptions struct {
 	Scram func() *auth.ScramServer
 	// Cancel handles a CancelRequest. The connection is closed when it
 	// returns, which tells the client that the request was handled; so it may
-	// wait, for as long as ctx lives: as in Admit. key is 4 to 256 bytes long.
-	Cancel func(ctx context.Context, pid uint32, key []byte)
+	// wait, for as long as ctx lives: as in Admit. key is 4 to 256 bytes long. The
+	// error is for the log.
+	Cancel func(ctx context.Context, pid uint32, key []byte) error
 	// Admit takes an authenticated client over. It sends everything from
 	// AuthenticationOk to the first ReadyForQuery, the first of it with
 	// Login.Write. With an error it has taken

@@ -57,8 +57,8 @@ type keyOwner interface {
 	// how long its secret is.
 	keyTraits() (id uint64, n int)
 	// interrupt stops what the client is waiting for, if it is. It returns
-	// when the request has reached the server.
-	interrupt()
+	// when the request has reached the server, or why it has not.
+	interrupt() error
 }
 
 func (k *cancelKeys) init(peer int) {
@@ -148,26 +148,26 @@ func (k *cancelKeys) find(pid uint32, secret []byte) keyOwner {
 
 // Cancel stops what the client with this key is waiting for, if it is; a client
 // of a peer is left to the peer. It returns when the request has reached the
-// server, or ctx ends.
-func (c *Sessions) Cancel(ctx context.Context, pid uint32, secret []byte) {
+// server, or ctx ends; the error, if that is of interest, is why it has not.
+func (c *Sessions) Cancel(ctx context.Context, pid uint32, secret []byte) error {
 	if o := c.keys.find(pid, secret); o != nil {
-		o.interrupt()
-		return
+		return o.interrupt()
 	}
-	c.peers.forward(ctx, pid, secret)
+	return c.peers.forward(ctx, pid, secret)
 }
 
 func (s *session) keyTraits() (uint64, int) { return s.id, int(s.secretLen) }
 
-func (s *session) interrupt() {
-	done := make(chan struct{})
-	if s.w.loop.Post(func(any) { s.cancel(func() { close(done) }) }, nil) {
-		<-done
+func (s *session) interrupt() error {
+	done := make(chan error, 1)
+	if s.w.loop.Post(func(any) { s.cancel(func(err error) { done <- err }) }, nil) {
+		return <-done
 	}
+	return nil
 }
 
 // cancel stops what the client is waiting for, and calls done when that is so.
-func (s *session) cancel(done func()) {
+func (s *session) cancel(done func(error)) {
 	switch {
 	case s.state == sessionOpen && s.srv != nil && s.srv.TxStatus() == 0:
 		s.log().Debug("cancel request")
@@ -179,7 +179,7 @@ func (s *session) cancel(done func()) {
 		s.state, s.skip = sessionOpen, skipFirst
 		s.proceed()
 	}
-	done()
+	done(nil)
 }
 
 // skipping is how far a cancelled request has been read past.

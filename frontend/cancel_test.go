@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,9 +156,10 @@ func TestCancelThenLeave(t *testing.T) {
 	other.want("T", "D other", "C SELECT 1", "Z I")
 }
 
-// tollgate is a TCP proxy that keeps CancelRequests until it is told to let
-// them through.
+// tollgate is a TCP proxy that keeps CancelRequests, or everything, until it is
+// told to let them through.
 type tollgate struct {
+	all      atomic.Bool
 	ln       net.Listener
 	open     chan struct{}
 	arrived  chan struct{} // gets a value for each CancelRequest
@@ -193,7 +195,7 @@ func (g *tollgate) relay(conn net.Conn, addr string) {
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return
 	}
-	if binary.BigEndian.Uint32(head[4:]) == codeCancel {
+	if binary.BigEndian.Uint32(head[4:]) == codeCancel || g.all.Load() {
 		g.arrived <- struct{}{}
 		<-g.open
 	}
@@ -234,6 +236,9 @@ func TestCancelUnderWay(t *testing.T) {
 				go io.Copy(io.Discard, r.cancelConn(c.key))
 			}
 			<-gate.arrived
+			if i := r.info(); i.Cancels != 1 || i.CancelsWaiting != 0 {
+				t.Errorf("a cancel request that has been sent: %+v", i)
+			}
 			next.query("select pg_backend_pid()")
 			r.awaitWaiting(1)
 			switch ending {
@@ -259,6 +264,35 @@ func TestCancelUnderWay(t *testing.T) {
 			next.want("C SELECT 1", "Z I")
 		})
 	}
+}
+
+// TestCancelWaits: a cancel request that gets no connection to the server shows as
+// waiting, and is given up after cancel_wait_timeout.
+func TestCancelWaits(t *testing.T) {
+	gate := newTollgate(t, shared.Postgres(t).Addr())
+	r := startRig(t, gate.ln.Addr().String(), "cancel_wait_timeout = 1\nserver_tls_sslmode = \"require\"")
+	unlock := lock(t, "4006")
+	c := r.client()
+	c.query("select pg_advisory_lock(4006), pg_advisory_unlock(4006)")
+	r.awaitLockWait("4006")
+	gate.all.Store(true)
+	conn := r.cancelConn(c.key)
+	<-gate.arrived // its SSLRequest
+	if i := r.info(); i.Cancels != 1 || i.CancelsWaiting != 1 {
+		t.Errorf("a cancel request without a connection: %+v", i)
+	}
+	if n, err := io.Copy(io.Discard, conn); n > 0 || err != nil {
+		t.Errorf("a cancel request was answered with %d bytes and %v", n, err)
+	}
+	r.await("the log says so", func() bool {
+		return r.logs.FilterMessageSnippet("closing because: cancel_wait_timeout (age=").Len() == 1
+	})
+	if i := r.info(); i.Cancels != 0 || i.CancelsWaiting != 0 {
+		t.Errorf("a cancel request that was given up: %+v", i)
+	}
+	close(gate.open)
+	unlock()
+	c.want("T", "D |t", "C SELECT 1", "Z I")
 }
 
 // cancelConn sends a CancelRequest and does not wait.

@@ -122,8 +122,9 @@ func (c *Console) showPools() [][]any {
 	var rows [][]any
 	for _, p := range c.pools() {
 		wait, waitMicros := seconds(p.MaxWait)
+		canceling := p.Cancels - p.CancelsWaiting
 		rows = append(rows, []any{
-			p.Database, p.User, p.Clients - p.Waiting, p.Waiting, p.Cancels, 0, p.Active, p.Cancels, p.BeingCanceled,
+			p.Database, p.User, p.Clients - p.Waiting, p.Waiting, canceling, p.CancelsWaiting, p.Active, canceling, p.BeingCanceled,
 			p.Idle, p.Used, p.Tested, p.Login, wait, waitMicros, p.Mode.String(), balancing(c.o.Config().Database(p.Database)),
 		})
 	}

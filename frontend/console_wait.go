@@ -96,12 +96,13 @@ func (s *consoleSession) keyTraits() (uint64, int) {
 }
 
 // interrupt is what a cancel request for the session does.
-func (s *consoleSession) interrupt() {
+func (s *consoleSession) interrupt() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting != nil {
 		s.waiting(errInterrupted)
 	}
+	return nil
 }
 
 // drain gives a client that was sent away time to read why: closing a socket

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+
+	"github.com/pgvalet/pgvalet/pool"
 )
 
 // recordHandshake is the type of the first TLS record (RFC 8446 section 5.1).
@@ -41,7 +43,9 @@ func (c *client) start(ctx context.Context) (*startup, error) {
 			if !ok {
 				return nil, &hangup{reason: "invalid cancel request"}
 			}
-			c.acceptor.o.Cancel(ctx, pid, key)
+			if err := c.acceptor.o.Cancel(ctx, pid, key); errors.Is(err, pool.ErrCancelWait) {
+				return nil, &hangup{reason: pool.ErrCancelWait.Error()}
+			}
 			return nil, &hangup{reason: "cancel request handled", quiet: true}
 		default:
 			return parseStartup(code, body)

@@ -115,13 +115,16 @@ func testOptions(t testing.TB, cfg *config.Config) *fixture {
 	scram := auth.NewScramServer(4096)
 	var ids atomic.Uint64
 	f.AcceptorOptions = AcceptorOptions{
-		Config:       func() *config.Config { return cfg },
-		Userlist:     testUsers,
-		HBA:          func() *auth.HBA { return nil },
-		LDAP:         func() *auth.LDAP { return nil },
-		TLS:          func() *tls.Config { return nil },
-		Scram:        func() *auth.ScramServer { return scram },
-		Cancel:       func(_ context.Context, pid uint32, key []byte) { f.cancels <- cancelled{pid, string(key)} },
+		Config:   func() *config.Config { return cfg },
+		Userlist: testUsers,
+		HBA:      func() *auth.HBA { return nil },
+		LDAP:     func() *auth.LDAP { return nil },
+		TLS:      func() *tls.Config { return nil },
+		Scram:    func() *auth.ScramServer { return scram },
+		Cancel: func(_ context.Context, pid uint32, key []byte) error {
+			f.cancels <- cancelled{pid, string(key)}
+			return nil
+		},
 		Admit:        f.admit,
 		ShuttingDown: func() bool { return false },
 		NextID:       func() uint64 { return ids.Add(1) },

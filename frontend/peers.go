@@ -3,7 +3,6 @@ package frontend
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
+	"github.com/pgvalet/pgvalet/pool"
 )
 
 // Several processes behind one address are peers: a cancel request that reaches
@@ -92,41 +92,41 @@ func (p *peers) pool(id, size int) *peerPool {
 
 // forward sends a cancel request for somebody else's client to that peer, and
 // returns when the peer has dealt with it.
-func (p *peers) forward(ctx context.Context, pid uint32, secret []byte) {
+func (p *peers) forward(ctx context.Context, pid uint32, secret []byte) error {
 	cfg := p.config()
 	if cfg.PeerID == 0 || len(secret) != shortSecret {
-		return
+		return nil
 	}
 	id := peerOf(pid)
 	if id == cfg.PeerID || id == 0 {
-		return // the client is gone
+		return nil // the client is gone
 	}
 	log := p.log.With(zap.Int("peer", id))
 	if secret[shortSecret-1]&peerBits == 0 {
 		log.Info("failed to forward cancel request because its TTL was exhausted")
-		return
+		return nil
 	}
 	peer := cfg.Peers[id]
 	if peer == nil {
 		log.Info("could not find peer to forward request to")
-		return
+		return nil
 	}
 	secret = slices.Clone(secret)
 	secret[shortSecret-1]--
 
 	wait := cmp.Or(cfg.CancelWaitTimeout, defaultCancelWait)
-	ctx, cancel := context.WithTimeoutCause(ctx, wait, errCancelWait)
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, pool.ErrCancelWait)
 	defer cancel()
 	log.Debug("forwarding cancellation request to peer")
-	pool := p.pool(id, cfg.PeerPoolSizeFor(peer))
-	if err := pool.send(ctx, func() error {
+	places := p.pool(id, cfg.PeerPoolSizeFor(peer))
+	err := places.send(ctx, func() error {
 		return backend.ForwardCancel(ctx, peer.Host, peer.Port, backend.NewTCPOptions(&cfg.Settings), pid, secret)
-	}); err != nil {
+	})
+	if err != nil {
 		log.Warn(fmt.Sprintf("failed to forward cancel request: %v", err))
 	}
+	return err
 }
-
-var errCancelWait = errors.New("cancel_wait_timeout")
 
 // send runs fn when there is a place.
 func (p *peerPool) send(ctx context.Context, fn func() error) error {

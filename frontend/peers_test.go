@@ -13,7 +13,7 @@ type keyed struct {
 }
 
 func (k *keyed) keyTraits() (uint64, int) { return k.id, k.n }
-func (*keyed) interrupt()                 {}
+func (*keyed) interrupt() error           { return nil }
 
 // TestPeerKeys pins the form that PgBouncer gives to keys.
 func TestPeerKeys(t *testing.T) {

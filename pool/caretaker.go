@@ -96,7 +96,7 @@ func (c *caretaker) lostPatience(loop *evloop.Loop) bool {
 	p.mu.Lock()
 	c.lease.deadline = loop.Now().Add(p.set.cancelTimeout())
 	p.mu.Unlock()
-	c.lease.Cancel(func() {})
+	c.lease.Cancel(func(error) {})
 	return true
 }
 

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -54,15 +55,16 @@ type Lease struct {
 	care caretaker
 
 	// Guarded by Pool.mu.
-	res       *puddle.Resource[*Lease] // set while it is not idle
-	state     state
-	client    uint64 // who has it, 0 for nobody
-	requestAt time.Time
-	endOfLife time.Time // when it must be closed, whatever server_lifetime says; zero: never
-	cancels   int       // cancel requests on their way to the server
-	brief     bool      // the caretaker has nothing to wait for but one query
-	deadline  time.Time // when the caretaker gives up; zero: never
-	closeWhy  string    // why the server is to be closed when it is free, "" for not
+	res            *puddle.Resource[*Lease] // set while it is not idle
+	state          state
+	client         uint64 // who has it, 0 for nobody
+	requestAt      time.Time
+	endOfLife      time.Time // when it must be closed, whatever server_lifetime says; zero: never
+	cancels        int       // cancel requests on their way to the server
+	cancelsWaiting int       // of these, how many have no connection yet
+	brief          bool      // the caretaker has nothing to wait for but one query
+	deadline       time.Time // when the caretaker gives up; zero: never
+	closeWhy       string    // why the server is to be closed when it is free, "" for not
 }
 
 // Release gives the server back. It must be called on the server's loop, from
@@ -197,35 +199,43 @@ func (l *Lease) Abandon(loop *evloop.Loop, query string, cancel bool) {
 		return
 	}
 	if busy && cancel {
-		l.Cancel(func() {})
+		l.Cancel(func(error) {})
 	}
 	l.care.begin(loop, caretaker{query: query, abandoned: true, patient: busy && !cancel})
 }
 
 // Cancel asks the server to stop what it is doing. It returns at once, and
 // calls done, on a goroutine, when the request has arrived or failed; the
-// server is lent to nobody else before. It must be called by who has the
-// server.
-func (l *Lease) Cancel(done func()) {
+// server is lent to nobody else before. When cancel_wait_timeout was over first,
+// the error is ErrCancelWait. It must be called by who has the server.
+func (l *Lease) Cancel(done func(error)) {
 	p := l.Pool
 	p.mu.Lock()
 	if l.cancels >= maxCancels {
 		p.mu.Unlock()
-		done()
+		done(nil)
 		return
 	}
 	l.cancels++
+	l.cancelsWaiting++
 	p.mu.Unlock()
 	p.set.goroutines.Go(func() {
-		defer done()
-		ctx, stop := context.WithTimeout(p.set.ctx, p.set.cancelTimeout())
+		var err error
+		defer func() { done(err) }()
+		ctx, stop := context.WithTimeoutCause(p.set.ctx, p.set.cancelTimeout(), ErrCancelWait)
 		defer stop()
-		s := l.Server
-		err := backend.Cancel(ctx, s.Target, s.Addr, s.OverTLS, s.PID, s.Key)
+		s, waits := l.Server, 1
+		err = backend.Cancel(ctx, s.Target, s.Addr, s.OverTLS, s.PID, s.Key, func() {
+			p.mu.Lock()
+			l.cancelsWaiting--
+			p.mu.Unlock()
+			waits = 0
+		})
 		if err != nil {
 			l.log.Warn("cancel request failed", zap.Error(err))
 		}
 		p.mu.Lock()
+		l.cancelsWaiting -= waits
 		if err != nil {
 			l.closeWhy = "cancel request may still be on its way"
 		}
@@ -239,6 +249,9 @@ func (l *Lease) Cancel(done func()) {
 		}
 	})
 }
+
+// ErrCancelWait is why a cancel request was given up.
+var ErrCancelWait = errors.New("cancel_wait_timeout")
 
 // maxCancels is how many cancel requests may be on their way to one server. They
 // all stop the same query.

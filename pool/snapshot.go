@@ -28,6 +28,7 @@ type Info struct {
 	Tested         int
 	Login          int           // logins under way
 	Cancels        int           // cancel requests under way, each with a connection of its own
+	CancelsWaiting int           // of these, how many wait for the connection
 	MaxWait        time.Duration // of the oldest waiter
 	Size           int
 	Paused         bool
@@ -81,6 +82,7 @@ func (ps *Pools) Snapshot() []Info {
 		}
 		for l := range p.leases {
 			i.Cancels += l.cancels
+			i.CancelsWaiting += l.cancelsWaiting
 			switch l.shown() {
 			case stateIdle:
 				i.Idle++
