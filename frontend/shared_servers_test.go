@@ -1,7 +1,10 @@
 package frontend
 
 import (
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -136,4 +139,58 @@ func TestTerminateLetsTheQueryEnd(t *testing.T) {
 	unlock()
 	next := r.client()
 	r.await("the row", func() bool { return next.row("select count(*) from "+name) == "1" })
+}
+
+// TestServersAtOnce opens the servers of one pool together: the third comes no
+// further than its login until the second does, and the other way round.
+func TestServersAtOnce(t *testing.T) {
+	pg := shared.Postgres(t).Addr()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(running.Wait)
+	t.Cleanup(func() { ln.Close() })
+	running.Go(func() {
+		var all sync.WaitGroup // that are to come
+		all.Add(3)
+		for i := 0; ; i++ {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if i < 3 {
+				all.Done()
+			}
+			running.Go(func() {
+				defer client.Close()
+				server, err := net.Dial("tcp", pg)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer server.Close()
+				if i > 0 { // the first tells the clients what they log in to
+					all.Wait()
+				}
+				running.Go(func() {
+					_, _ = io.Copy(server, client)
+					server.Close()
+				})
+				_, _ = io.Copy(client, server)
+			})
+		}
+	})
+	r := startRig(t, ln.Addr().String(), "default_pool_size = 3")
+	var clients []*wireClient
+	for range 3 {
+		clients = append(clients, r.client())
+	}
+	for _, c := range clients {
+		c.query("begin")
+	}
+	for _, c := range clients {
+		c.want("C BEGIN", "Z T")
+	}
 }
