@@ -73,6 +73,61 @@ server_idle_timeout = 0.1
 	p.logged("registered new auto-database: " + d.name)
 }
 
+// TestINIForgets: what a reload does not find in the file any more returns to its
+// default.
+func TestINIForgets(t *testing.T) {
+	p := newPooler(t)
+	p.file = "pgbouncer.ini"
+	p.users["dba"] = clientPassword
+	ini := func(databases, main, users string) string {
+		return fmt.Sprintf(`
+[databases]
+shop = host=127.0.0.1 %s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = 0
+unix_socket_dir = %s
+auth_type = scram-sha-256
+auth_file = %s
+admin_users = dba
+client_tls_sslmode = require
+client_tls_cert_file = %s
+client_tls_key_file = %s
+%s
+[users]
+%s
+`, databases, p.dir, p.path("userlist.txt"), p.path("client.crt"), p.path("client.key"), main, users)
+	}
+	p.write(p.file, ini("user=forced pool_size=3", "max_client_conn = 7", "batch = pool_mode=statement"))
+	p.start()
+	console := p.connect(t, "user", "dba", "database", "pgbouncer", "default_query_exec_mode", "simple_protocol")
+	shown := func() string {
+		var b strings.Builder
+		for i, key := range column(t, console, "SHOW CONFIG", "key") {
+			if key == "max_client_conn" {
+				b.WriteString(column(t, console, "SHOW CONFIG", "value")[i])
+			}
+		}
+		for _, c := range []string{"force_user", "pool_size"} {
+			b.WriteString(" " + column(t, console, "SHOW DATABASES", c)[1])
+		}
+		for i, user := range column(t, console, "SHOW USERS", "name") {
+			if user == "batch" {
+				b.WriteString(" batch " + column(t, console, "SHOW USERS", "pool_mode")[i])
+			}
+		}
+		return b.String()
+	}
+	if got := shown(); got != "7 forced 3 batch statement" {
+		t.Errorf("in force is %s", got)
+	}
+	p.write(p.file, ini("", "", ""))
+	p.reload()
+	if got := shown(); got != "100 NULL 20" {
+		t.Errorf("in force after the reload is %s", got)
+	}
+}
+
 // column returns one column of what the console shows; NULL is "NULL".
 func column(t *testing.T, conn *pgx.Conn, sql, name string) []string {
 	t.Helper()
