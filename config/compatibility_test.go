@@ -1,7 +1,10 @@
 package config
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -64,6 +67,52 @@ func TestCompatibility(t *testing.T) {
 		}
 		if command == "" {
 			t.Errorf("a command of the console is not compared: %s", row)
+		}
+	}
+}
+
+// TestBehaviour: each row about behaviour in docs/compatibility.md names the tests
+// that prove it, which exist, or says why there is none.
+func TestBehaviour(t *testing.T) {
+	page, err := os.ReadFile("../docs/compatibility.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]bool{}
+	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err = filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, m := range function.FindAllSubmatch(code, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "| What | Compared with PgBouncer | Tests |\n|---|---|---|\n")
+	table, _, ok := strings.Cut(table, "\n\n")
+	if !ok {
+		t.Fatal("there is no table")
+	}
+	named := regexp.MustCompile("`(Test\\w+)`")
+	for row := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(row, "| \n"), " | ")
+		if len(cells) != 3 {
+			t.Errorf("%d cells, not 3: %s", len(cells), row)
+			continue
+		}
+		names := named.FindAllStringSubmatch(cells[2], -1)
+		if len(names) == 0 && !strings.HasPrefix(cells[2], "none: ") {
+			t.Errorf("%s: neither a test nor \"none: \" and a reason", cells[0])
+		}
+		for _, m := range names {
+			if !tests[m[1]] {
+				t.Errorf("%s: there is no %s", cells[0], m[1])
+			}
 		}
 	}
 }
