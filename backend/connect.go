@@ -248,7 +248,9 @@ func (t *Target) dial(ctx context.Context, addr net.Addr) (net.Conn, error) {
 		t.TCP.Apply(conn)
 		return conn, nil
 	}
-	if ctx.Err() != nil {
+	// The dialer gives the socket ctx's deadline, and may notice it before ctx
+	// does. The kernel's own patience may end too.
+	if e, ok := errors.AsType[net.Error](err); ctx.Err() != nil || ok && e.Timeout() {
 		return nil, connectError(ConnectTimeout, "no answer to the connection request")
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok {

@@ -347,3 +347,13 @@ func TestConnectToAbstractSocket(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A connection request that nobody answers is a timeout, whoever ends the wait.
+func TestConnectUnanswered(t *testing.T) {
+	target := targetAt(t, backendtest.StartPartition(t).Addr())
+	target.ConnectTimeout = 200 * time.Millisecond
+	for range 5 {
+		_, err := Connect(testContext(t), target)
+		wantConnectError(t, err, ConnectTimeout, "connect timeout", "no answer to the connection request")
+	}
+}
