@@ -134,6 +134,8 @@ func (e *LoginError) explain() Explanation {
 		return advise(PasswordRefused, "Check the user and the password that the pooler has for the server.")
 	case e.Code == "57P03" || e.Code == "57P01" || e.Code == "57P02":
 		return advise(NotReady, "The server is starting, stopping or recovering; the login is tried again by itself.")
+	case e.Code == "57014":
+		return advise(NoAnswer, "The server ended the login because it took too long: its authentication_timeout, on a small RDS instance mostly for want of memory for IAM. It is tried again by itself.")
 	case e.Code == "53400":
 		return advise(LoginThrottled, throttledHint)
 	case e.Code == "53300":

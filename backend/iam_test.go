@@ -272,7 +272,7 @@ func TestIAMRefusedByProxy(t *testing.T) {
 		asked        int
 		tokenRefused bool
 	}{
-		{backendtest.Refusal{Code: "28000", Message: "IAM authentication failed for user app. Check the IAM token for this user and try again.", After: true}, 2, true},
+		{backendtest.ProxyTokenRefused, 2, true},
 		{backendtest.ProxyTooManyRequests, 2, false},
 		{backendtest.ProxyNoSecret, 1, false},
 		{backendtest.ProxyNoConnection, 1, false},

@@ -14,7 +14,7 @@ import (
 // is what an IAM policy has to allow.
 func refusedHint(action string) string {
 	const (
-		clock = "that this machine's clock is right; and that the credentials have not expired"
+		clock = "that this machine's clock is right; and that the credentials have not expired (nobody renews those in AWS_SESSION_TOKEN)"
 		log   = " The pooler's log says what was signed"
 	)
 	if isDSQL(action) {
@@ -23,7 +23,8 @@ func refusedHint(action string) string {
 	}
 	return "Check that an IAM policy allows " + action + " for this user on the resource ID (not the name) of the instance or cluster; " +
 		"that tokens are signed for the endpoint's own name, port and region (iam_host, iam_port, iam_region); " + clock + "." +
-		log + "; RDS's log export iam-db-auth-error says why it was refused."
+		log + "; RDS's log export iam-db-auth-error says why it was refused. " +
+		"If many logins succeeded just before, RDS may be throttling them, which passes by itself: look at iam_login_rate."
 }
 
 func isDSQL(action string) bool { return strings.HasPrefix(action, "dsql:") }

@@ -13,13 +13,15 @@ type Refusal struct {
 }
 
 // What PostgreSQL says when it has no room for, or no time for, a connection.
-// Sources: src/backend/postmaster/postmaster.c, storage/lmgr/proc.c and
-// utils/init/postinit.c of PostgreSQL 15.
+// Sources: src/backend/postmaster/postmaster.c, storage/lmgr/proc.c,
+// utils/init/postinit.c and tcop/postgres.c of PostgreSQL 15.
 var (
 	StartingUp     = Refusal{Code: "57P03", Message: "the database system is starting up"}
 	ShuttingDown   = Refusal{Code: "57P03", Message: "the database system is shutting down"}
 	InRecovery     = Refusal{Code: "57P03", Message: "the database system is in recovery mode"}
 	TooManyClients = Refusal{Code: "53300", Message: "sorry, too many clients already"}
+	AuthTimeout    = Refusal{Code: "57014", Message: "canceling authentication due to timeout", After: true}
+	Terminated     = Refusal{Code: "57P01", Message: "terminating connection due to administrator command", After: true}
 	ReservedSlots  = Refusal{Code: "53300", Message: "remaining connection slots are reserved for non-replication superuser connections", After: true}
 )
 
@@ -35,6 +37,8 @@ var (
 var (
 	ProxyTooManyRequests = Refusal{Code: "28000", Message: "The IAM authentication failed because of too many competing requests.", After: true}
 	ProxyNoSecret        = Refusal{Code: "28000", Message: "This RDS proxy has no credentials for the role app. Check the credentials for this role and try again.", After: true}
+	ProxyTokenRefused    = Refusal{Code: "28000", Message: "IAM authentication failed for user app. Check the IAM token for this user and try again.", After: true}
+	ProxyOtherMethod     = Refusal{Code: "28000", Message: "RDS Proxy supports only IAM, MD5, or SCRAM authentication.", After: true}
 	ProxyNoConnection    = Refusal{Code: "08000", Message: "Timed-out waiting to acquire database connection.", After: true}
 )
 

@@ -23,6 +23,8 @@ type faultRig struct {
 	rds *backendtest.RDS
 	aws *backendtest.AWS
 
+	partition *backendtest.Partition // between pgvalet and "audit"; nil: none
+
 	mu      sync.Mutex // guards secrets
 	secrets []string   // that no log may hold
 }

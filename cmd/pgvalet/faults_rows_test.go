@@ -1,7 +1,13 @@
 package main
 
 import (
+	"crypto/sha1"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,12 +58,72 @@ var faults = []fault{
 		code: "28000", says: "no IAM token: credential endpoint cannot be reached", hint: "VPC endpoint", reason: "credentials_unreachable",
 	},
 	{
+		name: "profile not found", plain: true, mend: func(r *faultRig) { r.write("aws-config", "[profile pooler]\n"+keyOf(accessKey)) },
+		prepare: func(r *faultRig) {
+			r.sharedConfig("[default]\n")
+			r.env = append(r.env, "AWS_PROFILE=pooler")
+		},
+		code: "28000", says: "no IAM token: aws profile not found", hint: "Look at iam_profile or AWS_PROFILE", reason: "no_credentials",
+	},
+	{
+		name: "half a key in a profile", plain: true, mend: func(r *faultRig) { r.write("aws-config", "[default]\n"+keyOf(accessKey)) },
+		prepare: func(r *faultRig) { r.sharedConfig("[default]\naws_access_key_id = " + accessKey.ID + "\n") },
+		code:    "28000", says: "no IAM token: aws credentials incomplete", hint: "Set both the access key ID and the secret access key", reason: "no_credentials",
+	},
+	{
+		name: "credential_process fails", plain: true, mend: func(r *faultRig) { r.write("process", "echo '"+processOutput(accessKey)+"'\n") },
+		prepare: func(r *faultRig) {
+			r.write("process", "echo "+accessKey.Secret+"; exit 1\n")
+			r.sharedConfig("[default]\ncredential_process = sh " + r.path("process") + "\n")
+		},
+		code: "28000", says: "no IAM token: credential_process failed", hint: "Run it by hand", reason: "credentials_unreachable",
+	},
+	{
+		name: "SSO session over", source: backendtest.AWSSSO, plain: true,
+		mend: func(r *faultRig) {
+			session := fmt.Sprintf(".aws/sso/cache/%x.json", sha1.Sum([]byte("corp")))
+			if err := os.MkdirAll(filepath.Dir(r.path(session)), 0o700); err != nil {
+				r.t.Fatal(err)
+			}
+			r.write(session, r.aws.SSOToken(time.Now().Add(time.Hour), false))
+		},
+		recovery: `"aws sso login"`,
+		code:     "28000", says: "no IAM token: sso session over", hint: "aws sso login", reason: "credentials_expired",
+	},
+	{
+		name: "access key deleted", plain: true, mend: sourceWell(backendtest.AWSSTS),
+		prepare: func(r *faultRig) {
+			roleInProfile(r)
+			r.aws.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 403, "InvalidClientTokenId" })
+		},
+		code: "28000", says: "no IAM token: aws access key not valid", hint: "Has the key been deleted", reason: "credentials_expired",
+	},
+	{
+		name: "clock wrong, says STS", plain: true, mend: sourceWell(backendtest.AWSSTS),
+		prepare: func(r *faultRig) {
+			roleInProfile(r)
+			r.aws.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { *k = backendtest.AWSKnobs{ClockOffset: 20 * time.Minute} })
+		},
+		code: "28000", says: "no IAM token: this machine's clock is wrong", hint: "Set it (chrony", reason: "clock_wrong",
+	},
+	{
 		name: "clock 20 minutes slow", strike: knobs(func(k *backendtest.Knobs) { k.ClockOffset = 20 * time.Minute }), mend: wellAgain,
 		code: "28000", says: "PAM authentication failed for user", hint: "this machine's clock is right", reason: "token_refused",
 	},
 	{
 		name: "clock 20 minutes fast", strike: knobs(func(k *backendtest.Knobs) { k.ClockOffset = -20 * time.Minute }), mend: wellAgain,
 		code: "28000", says: "PAM authentication failed for user", hint: "this machine's clock is right", reason: "token_refused",
+	},
+	{
+		// The SDK takes them for valid: only RDS knows.
+		name: "temporary credentials of the environment expired", recovery: "start with new ones, or with a source that renews them",
+		strike: func(r *faultRig) {
+			key := accessKey
+			key.Expires = time.Now().Add(-time.Minute)
+			r.rds.AddKey(key)
+		},
+		mend: func(r *faultRig) { r.rds.AddKey(accessKey) },
+		code: "28000", says: "PAM authentication failed for user", hint: "nobody renews those in AWS_SESSION_TOKEN", reason: "token_refused",
 	},
 	{
 		name: "wrong region", prepare: audit("iam_region", "eu-west-1"), mend: restoring(audit("iam_region", "us-east-1")), recovery: "RELOAD with the right iam_region",
@@ -79,7 +145,7 @@ var faults = []fault{
 	},
 	{
 		name: "RDS throttles logins", strike: knobs(func(k *backendtest.Knobs) { k.PerSecond = -1 }), mend: wellAgain,
-		code: "28000", says: "PAM authentication failed for user", hint: "iam-db-auth-error", reason: "token_refused",
+		code: "28000", says: "PAM authentication failed for user", hint: "RDS may be throttling them, which passes by itself: look at iam_login_rate", reason: "token_refused",
 	},
 	{
 		name: "role not in rds_iam, SCRAM asked", strike: knobs(func(k *backendtest.Knobs) { k.IAMUsers = nil }), mend: memberAgain,
@@ -114,6 +180,23 @@ var faults = []fault{
 		code: "08001", says: "client_login_timeout (server down): the database system is in recovery mode", hint: "tried again by itself", reason: "not_ready",
 	},
 	{
+		name: "database shuts down", strike: refusal(backendtest.ShuttingDown), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): the database system is shutting down", hint: "tried again by itself", reason: "not_ready",
+	},
+	{
+		name: "database restarts in the middle of a login", strike: refusal(backendtest.Terminated), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): terminating connection due to administrator command", hint: "tried again by itself", reason: "not_ready",
+	},
+	{
+		name: "database has no time for the login", strike: refusal(backendtest.AuthTimeout), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): canceling authentication due to timeout", hint: "authentication_timeout", reason: "timeout",
+	},
+	{
+		name: "no such database", prepare: audit("dbname", "nowhere"), mend: restoring(func(r *faultRig) { r.conf.databases["audit"]["dbname"] = r.conf.databases["shop"]["dbname"] }),
+		recovery: "RELOAD with the right dbname",
+		code:     "3D000", says: `database "nowhere" does not exist`, hint: "Check dbname", reason: "no_database",
+	},
+	{
 		name: "database full", strike: refusal(backendtest.TooManyClients), mend: wellAgain,
 		code: "53300", says: "sorry, too many clients already", hint: "max_connections", reason: "server_full",
 	},
@@ -128,6 +211,14 @@ var faults = []fault{
 	{
 		name: "endpoint does not answer", strike: knobs(func(k *backendtest.Knobs) { k.AcceptLatency = time.Hour }), mend: wellAgain,
 		code: "08001", says: "client_login_timeout (server down): connect timeout", hint: "security groups", reason: "timeout",
+	},
+	{
+		name: "packets are not answered", prepare: partitioned, mend: func(r *faultRig) { r.partition.Heal(r.rds.Addr()) },
+		code: "08001", says: "client_login_timeout (server down): connect timeout", hint: "security groups", reason: "timeout",
+	},
+	{
+		name: "host has no address", prepare: audit("host", "nosuchhost.invalid"), mend: restoring(audit("host", "127.0.0.1")), recovery: "RELOAD with the right host",
+		code: "08001", says: "client_login_timeout (server down): server DNS lookup failed", hint: "Check the name in host", reason: "dns",
 	},
 	{
 		name: "nobody listens", prepare: audit("port", 1), mend: func(r *faultRig) { r.conf.databases["audit"]["port"] = r.conf.databases["shop"]["port"]; r.reload() },
@@ -152,6 +243,14 @@ var faults = []fault{
 	{
 		name: "RDS Proxy: too many requests", strike: refusal(backendtest.ProxyTooManyRequests), mend: wellAgain,
 		code: "28000", says: "The IAM authentication failed because of too many competing requests.", hint: "iam_login_rate", reason: "throttled",
+	},
+	{
+		name: "RDS Proxy: token refused", strike: refusal(backendtest.ProxyTokenRefused), mend: wellAgain,
+		code: "28000", says: "IAM authentication failed for user", hint: "the proxy's own resource ID (prx-…)", reason: "token_refused",
+	},
+	{
+		name: "RDS Proxy: another method than IAM", strike: refusal(backendtest.ProxyOtherMethod), mend: wellAgain,
+		code: "28000", says: "RDS Proxy supports only IAM, MD5, or SCRAM authentication.", hint: "Set the authentication of this role", reason: "hba_refused",
 	},
 	{
 		name: "RDS Proxy: no secret for the role", strike: refusal(backendtest.ProxyNoSecret), mend: wellAgain,
@@ -212,11 +311,41 @@ func memberAgain(r *faultRig) {
 // roleInProfile makes a role of the shared configuration the credentials, which
 // STS refuses.
 func roleInProfile(r *faultRig) {
-	r.write("aws-config", "[default]\nrole_arn = arn:aws:iam::123456789012:role/pooler\nsource_profile = base\n"+
-		"[profile base]\naws_access_key_id = "+baseKey.ID+"\naws_secret_access_key = "+baseKey.Secret+"\n")
-	r.env = slices.DeleteFunc(r.env, func(v string) bool { return strings.HasPrefix(v, "AWS_") })
-	r.env = append(r.env, "AWS_CONFIG_FILE="+r.path("aws-config"), "AWS_ENDPOINT_URL_STS="+r.aws.URL(), "AWS_EC2_METADATA_DISABLED=true")
+	r.sharedConfig("[default]\nrole_arn = arn:aws:iam::123456789012:role/pooler\nsource_profile = base\n[profile base]\n" + keyOf(baseKey))
 	r.aws.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 403, "AccessDenied" })
+}
+
+// sharedConfig makes a file the only source of credentials.
+func (r *faultRig) sharedConfig(content string) {
+	r.write("aws-config", content)
+	r.env = slices.DeleteFunc(r.env, func(v string) bool { return strings.HasPrefix(v, "AWS_") })
+	r.env = append(r.env, "AWS_CONFIG_FILE="+r.path("aws-config"), "AWS_SHARED_CREDENTIALS_FILE="+r.path("none"),
+		"AWS_ENDPOINT_URL_STS="+r.aws.URL(), "AWS_EC2_METADATA_DISABLED=true")
+}
+
+// keyOf is a key in a profile.
+func keyOf(k backendtest.AccessKey) string {
+	s := "aws_access_key_id = " + k.ID + "\naws_secret_access_key = " + k.Secret + "\n"
+	if k.SessionToken != "" {
+		s += "aws_session_token = " + k.SessionToken + "\n"
+	}
+	return s
+}
+
+// processOutput is what a credential_process writes.
+func processOutput(k backendtest.AccessKey) string {
+	return fmt.Sprintf(`{"Version":1,"AccessKeyId":%q,"SecretAccessKey":%q,"SessionToken":%q}`, k.ID, k.Secret, k.SessionToken)
+}
+
+// partitioned has "audit" where nobody answers.
+func partitioned(r *faultRig) {
+	r.partition = backendtest.StartPartition(r.t)
+	_, port, err := net.SplitHostPort(r.partition.Addr())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	audit := r.conf.databases["audit"]
+	audit["iam_port"], audit["port"] = audit["port"], must(strconv.Atoi(port))(r.t)
 }
 
 // withoutTLS has both databases log in with a password and without TLS.
