@@ -242,7 +242,7 @@ func (t *Target) resolve(ctx context.Context) ([]net.Addr, error) {
 
 // dial opens a connection to an address of t.
 func (t *Target) dial(ctx context.Context, addr net.Addr) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: -1} // Apply decides
+	d := net.Dialer{KeepAlive: -1, Control: t.TCP.SetBuffers} // Apply does the rest
 	conn, err := d.DialContext(ctx, addr.Network(), addr.String())
 	if err == nil {
 		t.TCP.Apply(conn)

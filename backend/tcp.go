@@ -2,6 +2,7 @@ package backend
 
 import (
 	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -28,20 +29,25 @@ func (o TCPOptions) Apply(conn net.Conn) {
 		return
 	}
 	_ = tcp.SetKeepAliveConfig(o.KeepAlive)
-	if o.UserTimeout == 0 && o.SocketBuffer == 0 {
-		return
-	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if o.UserTimeout > 0 {
-			setUserTimeout(int(fd), o.UserTimeout)
-		}
-		if o.SocketBuffer > 0 {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, o.SocketBuffer)
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, o.SocketBuffer)
-		}
+	_ = o.SetBuffers("tcp", "", raw)
+	if o.UserTimeout > 0 {
+		_ = raw.Control(func(fd uintptr) { setUserTimeout(int(fd), o.UserTimeout) })
+	}
+}
+
+// SetBuffers is the Control of a net.Dialer or net.ListenConfig. What a connection opens with is what its
+// window is made of: with buffers that get smaller afterwards the peer sends more
+// than they hold, and then waits a fifth of a second for each piece.
+func (o TCPOptions) SetBuffers(network, _ string, raw syscall.RawConn) error {
+	if o.SocketBuffer == 0 || network == "unix" {
+		return nil
+	}
+	return raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, o.SocketBuffer)
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, o.SocketBuffer)
 	})
 }

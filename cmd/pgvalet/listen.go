@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
 )
 
@@ -122,7 +123,10 @@ func (l *listeners) listenTCP(c *config.Config, port int, log *zap.Logger) (int,
 // listenAddress opens one TCP socket.
 func listenAddress(c *config.Config, address string) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1} // the acceptor sets what the settings say
-	lc.Control = func(_, _ string, conn syscall.RawConn) error {
+	lc.Control = func(network, address string, conn syscall.RawConn) error {
+		if err := backend.NewTCPOptions(&c.Settings).SetBuffers(network, address, conn); err != nil {
+			return err
+		}
 		return control(conn, func(fd int) error {
 			deferAccept(fd, c.TCPDeferAccept)
 			if c.SoReuseport {
