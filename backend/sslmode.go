@@ -95,13 +95,17 @@ func (t *Target) tlsConfig() *tls.Config {
 	if cfg.ServerName == "" {
 		cfg.ServerName = t.Host
 	}
+	cfg.InsecureSkipVerify = true // and do it here
 	switch t.SSLMode {
 	case config.SSLVerifyFull:
+		cfg.VerifyConnection = func(s tls.ConnectionState) error {
+			if err := verifyChain(s, cfg.RootCAs); err != nil {
+				return err
+			}
+			return verifyName(s, cfg.ServerName)
+		}
 	case config.SSLVerifyCA:
-		cfg.InsecureSkipVerify = true // and do it here, but for the name
 		cfg.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s, cfg.RootCAs) }
-	default:
-		cfg.InsecureSkipVerify = true
 	}
 	return cfg
 }

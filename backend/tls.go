@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -66,6 +67,25 @@ func verifyChain(s tls.ConnectionState, roots *x509.CertPool) error {
 		opts.Intermediates.AddCert(c)
 	}
 	if _, err := s.PeerCertificates[0].Verify(opts); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
+	}
+	return nil
+}
+
+// verifyName checks that the server's certificate is for name. One without any
+// subject alternative name is for its common name, as it is for libpq and
+// PgBouncer: crypto/tls has no such rule, but private authorities still issue
+// such certificates.
+func verifyName(s tls.ConnectionState, name string) error {
+	cert := *s.PeerCertificates[0]
+	if len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.EmailAddresses)+len(cert.URIs) == 0 {
+		if ip := net.ParseIP(cert.Subject.CommonName); ip != nil {
+			cert.IPAddresses = []net.IP{ip}
+		} else {
+			cert.DNSNames = []string{cert.Subject.CommonName}
+		}
+	}
+	if err := cert.VerifyHostname(name); err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
 	}
 	return nil

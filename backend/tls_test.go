@@ -2,6 +2,9 @@ package backend
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,6 +102,38 @@ func TestNewServerTLSConnects(t *testing.T) {
 		l := mustConnect(t, target)
 		if got := l.TLS.ConnectionState().Version; got != version {
 			t.Errorf("version %#x, want %#x", got, version)
+		}
+	}
+}
+
+// A common name counts only where there is no other name at all.
+func TestVerifyName(t *testing.T) {
+	common := func(name string) x509.Certificate { return x509.Certificate{Subject: pkix.Name{CommonName: name}} }
+	both := common("pg.test")
+	both.DNSNames = []string{"other.test"}
+	addressed := common("pg.test")
+	addressed.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	for _, test := range []struct {
+		cert x509.Certificate
+		name string
+		ok   bool
+	}{
+		{common("pg.test"), "pg.test", true},
+		{common("pg.test"), "PG.test", true},
+		{common("*.pg.test"), "a.pg.test", true},
+		{common("*.pg.test"), "a.b.pg.test", false},
+		{common("pg.test"), "wrong.test", false},
+		{common("127.0.0.1"), "127.0.0.1", true},
+		{common("127.0.0.1"), "127.0.0.2", false},
+		{common(""), "pg.test", false},
+		{both, "pg.test", false},
+		{both, "other.test", true},
+		{addressed, "pg.test", false},
+		{addressed, "127.0.0.1", true},
+	} {
+		s := tls.ConnectionState{PeerCertificates: []*x509.Certificate{&test.cert}}
+		if err := verifyName(s, test.name); (err == nil) != test.ok {
+			t.Errorf("%q, %q for %q: %v", test.cert.Subject.CommonName, test.cert.DNSNames, test.name, err)
 		}
 	}
 }

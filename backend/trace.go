@@ -2,13 +2,15 @@ package backend
 
 import (
 	"crypto/tls"
-	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgvalet/pgvalet/config"
 )
 
 // Step is one of the steps of a login.
@@ -71,11 +73,10 @@ func (s *session) describeTLS() string {
 	}
 	text := fmt.Sprintf("%s, certificate for %s, valid until %s", tls.VersionName(cs.Version),
 		strings.Join(names, ", "), leaf.NotAfter.UTC().Format(time.DateOnly))
-	if len(cs.VerifiedChains) > 0 {
-		chain := cs.VerifiedChains[0]
-		issuers := make([]string, 0, len(chain))
-		for _, c := range chain[1:] {
-			issuers = append(issuers, subject(c))
+	if s.t.SSLMode == config.SSLVerifyFull {
+		issuers := make([]string, len(cs.PeerCertificates))
+		for i, c := range cs.PeerCertificates {
+			issuers[i] = commonName(c.Issuer)
 		}
 		text += ", signed by " + strings.Join(issuers, ", ")
 	} else {
@@ -84,11 +85,11 @@ func (s *session) describeTLS() string {
 	return text
 }
 
-func subject(c *x509.Certificate) string {
-	if c.Subject.CommonName != "" {
-		return c.Subject.CommonName
+func commonName(n pkix.Name) string {
+	if n.CommonName != "" {
+		return n.CommonName
 	}
-	return c.Subject.String()
+	return n.String()
 }
 
 // requested tells how the server wants us to prove who we are.
