@@ -2,6 +2,10 @@ package frontend
 
 import "github.com/pgvalet/pgvalet/backend/wire"
 
+// seenWhole is the size up to which a message must be here whole before its client
+// gets a server: a client that stops in the middle of one holds none.
+const seenWhole = 4096
+
 // requests takes the client's messages in data to the server, as far as they go
 // now, and returns the rest.
 func (s *session) requests(data []byte) []byte {
@@ -21,6 +25,9 @@ func (s *session) requests(data []byte) []byte {
 			return nil
 		}
 		m := data[:min(n, len(data))]
+		if s.srv == nil && len(m) < n && n <= seenWhole {
+			break
+		}
 		var used int
 		if s.skip != skipNothing {
 			used = s.skipRequest(typ, n, m)
