@@ -117,8 +117,8 @@ func TestConsoleShowsLimits(t *testing.T) {
 	conn := f.open(t, "root", "pgbouncer", pgx.QueryExecModeSimpleProtocol)
 	for _, tt := range []struct{ show, column, want string }{
 		{"SHOW DATABASES", "reserve_pool_size", "0 3 3"}, // pgbouncer, shop, stock
-		{"SHOW DATABASES", "max_connections", "0 31 30"},
-		{"SHOW DATABASES", "max_client_connections", "0 300 300"},
+		{"SHOW DATABASES", "max_connections", "30 31 30"},
+		{"SHOW DATABASES", "max_client_connections", "300 300 300"},
 		{"SHOW DATABASES", "load_balance_hosts", "- - round-robin"},
 		{"SHOW USERS", "name", "md5 nosecret pgbouncer plain root scram watcher"},
 		{"SHOW USERS", "reserve_pool_size", "           5   "},

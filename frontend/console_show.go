@@ -147,6 +147,7 @@ func (c *Console) showDatabases() [][]any {
 	}
 	rows := [][]any{row(&config.Database{
 		Name: consoleName, Port: cfg.ListenPort, DBName: consoleName, User: consoleName, PoolMode: config.PoolModeStatement, ServerLifetime: cfg.ServerLifetime,
+		MaxDBConnections: cfg.MaxDBConnections, MaxDBClientConnections: cfg.MaxDBClientConnections,
 	}, 2, false, false)}
 	for _, d := range c.o.Pools.Databases() {
 		rows = append(rows, row(d, cfg.PoolSizeFor(d, ""), c.o.Pools.Paused(d.Name), c.o.Pools.Disabled(d.Name)))
