@@ -96,7 +96,7 @@ func (p *Pool) tidy(now time.Time) {
 			}
 			if why != "" {
 				left--
-			} else if res.IdleDuration() > spareAfter {
+			} else if res.IdleDuration() > min(spareAfter, p.lifetime/4) {
 				p.spare++
 			}
 			return why

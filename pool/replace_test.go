@@ -50,6 +50,18 @@ func TestReplacedBeforeTheEnd(t *testing.T) {
 	}
 }
 
+// TestIdleNotReplaced: a server that nobody uses is closed when its time is over.
+func TestIdleNotReplaced(t *testing.T) {
+	ps := newPools(t, "server_lifetime = 2", "")
+	p := appPool(t, ps)
+	u := newUser(ps)
+	u.release(u.borrow(t, p))
+	until(t, ps, "closed", func(i Info) bool { return i.Servers() == 0 })
+	if n := ps.Logins()[0].Succeeded; n != 1 {
+		t.Errorf("%d logins for one use", n)
+	}
+}
+
 // TestNotReplaced: no login is spent on a server that the pool can do without,
 // nor beyond the limit.
 func TestNotReplaced(t *testing.T) {
