@@ -33,11 +33,11 @@ func TestCopyCancelledBeforeItsSync(t *testing.T) {
 		{"answered", backendtest.Script{backendtest.Send(ready)}, false},
 		{"ignored", backendtest.Script{
 			backendtest.Expect(syncMsg), backendtest.Send(ready),
-			backendtest.Expect(query(";")), backendtest.Send(empty, ready),
+			backendtest.Expect(query("")), backendtest.Send(empty, ready),
 		}, true},
 		{"answered late", backendtest.Script{
 			backendtest.Expect(syncMsg), backendtest.Send(ready),
-			backendtest.Expect(query(";")), backendtest.Send(ready, empty, ready),
+			backendtest.Expect(query("")), backendtest.Send(ready, empty, ready),
 		}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestSimpleCopyWithSyncAhead(t *testing.T) {
 		script := backendtest.Script{
 			backendtest.Welcome(), backendtest.Expect(query(sql), syncMsg),
 			backendtest.Send(&pgproto3.CopyInResponse{}, failed, ready),
-			backendtest.Expect(query(";")), backendtest.Send(append(late, &pgproto3.EmptyQueryResponse{}, ready)...),
+			backendtest.Expect(query("")), backendtest.Send(append(late, &pgproto3.EmptyQueryResponse{}, ready)...),
 			backendtest.Expect(query("select 1")), backendtest.Send(one, ready),
 		}
 		r := startRig(t, backendtest.StartScript(t, script).Addr(), "")

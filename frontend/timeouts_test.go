@@ -200,6 +200,22 @@ func TestServerCheckQuery(t *testing.T) {
 	}
 }
 
+// TestServerCheckQueryOfNewServer: one that has just been logged in to is not asked
+// whether it is alive; the next time it is.
+func TestServerCheckQueryOfNewServer(t *testing.T) {
+	one := backendtest.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	peer := backendtest.StartScript(t, backendtest.Script{
+		backendtest.Welcome(), backendtest.Expect(query("select 1")), one,
+		backendtest.Expect(query("select 'check'")), one,
+		backendtest.Expect(query("select 2")), one,
+	})
+	c := startRig(t, peer.Addr(), "server_check_query = \"select 'check'\"\nserver_check_delay = 0").client()
+	for _, sql := range []string{"select 1", "select 2"} {
+		c.query(sql)
+		c.want("C SELECT 1", "Z I")
+	}
+}
+
 // TestServerLoginRetry: logins fail for a while, then work; whoever waits is
 // served.
 func TestServerLoginRetry(t *testing.T) {

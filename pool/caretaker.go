@@ -32,9 +32,6 @@ func (c *caretaker) watch() {
 
 // begin takes the server and looks after it until it can be released.
 func (c *caretaker) begin(loop *evloop.Loop, task caretaker) {
-	if task.query == emptyQuery {
-		task.query = ";"
-	}
 	task.lease = c.lease
 	*c = task
 	l := c.lease
@@ -77,6 +74,9 @@ func (c *caretaker) Settle() {
 	case c.query != "":
 		c.probing = false
 		q := c.query
+		if q == emptyQuery {
+			q = ""
+		}
 		c.query, c.running = "", true
 		s.Query(q)
 	case s.Clean(): // else there is more to read or to be sent

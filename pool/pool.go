@@ -180,6 +180,10 @@ func (p *Pool) Leave(w *Waiter) bool {
 	return true
 }
 
+// provenByLogin is how long a server that has just been logged in to need not be
+// asked whether it is alive.
+const provenByLogin = time.Second
+
 // take claims an idle server that can be used at once, or returns nil. mu is
 // held.
 func (p *Pool) take(now time.Time) *Lease {
@@ -192,7 +196,11 @@ func (p *Pool) take(now time.Time) *Lease {
 			p.close(l, why)
 			continue
 		}
-		if query, delay := p.set.check(); query != "" && res.IdleDuration() > delay {
+		query, delay := p.set.check()
+		if l.requestAt.IsZero() {
+			delay = max(delay, provenByLogin)
+		}
+		if query != "" && res.IdleDuration() > delay {
 			l.state, l.brief, l.deadline = stateTested, true, now.Add(p.set.cancelTimeout())
 			l.Server.Stream.Loop().Post(testClaimed, l)
 			continue
