@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -58,6 +59,7 @@ type Login struct {
 	// it.
 	Release func()
 
+	unix     string // see unixPlace; "" for a client that is not on a unix socket
 	database string // the name that the client asked for
 	ownUser  bool   // the operator, see client.isOwnUser
 	secret   auth.Secret
@@ -93,21 +95,28 @@ func (l *Login) Write(b []byte) error {
 func (l *Login) Read(p []byte) (int, error) { return l.Conn().Read(p) }
 
 // Label names the client in log lines: "C-id: database/user@address".
-func (l *Login) Label() string { return clientLabel(l.ID, l.database, l.User, l.Addr) }
+func (l *Login) Label() string {
+	return clientLabel(l.ID, l.database, l.User, cmp.Or(l.unix, l.Addr.String()))
+}
 
 // clientLabel is PgBouncer's prefix of a client's log lines.
-func clientLabel(id uint64, database, user string, addr net.Addr) string {
+func clientLabel(id uint64, database, user, where string) string {
 	if database == "" {
 		database = "(nodb)"
 	}
 	if user == "" {
 		user = "(nouser)"
 	}
-	where := "unix"
-	if addr.Network() != "unix" {
-		where = addr.String()
-	}
 	return fmt.Sprintf("C-%d: %s/%s@%s", id, printable(database), printable(user), where)
+}
+
+// unixPlace stands for the address of a client on a unix socket, which is the
+// process pid if that is known.
+func unixPlace(pid, port int) string {
+	if pid == 0 {
+		return fmt.Sprintf("unix:%d", port)
+	}
+	return fmt.Sprintf("unix(%d):%d", pid, port)
 }
 
 // printable makes s, which a client chose, safe for a log line.
@@ -162,6 +171,10 @@ func newClient(a *Acceptor, cfg *config.Config, conn net.Conn) *client {
 		LocalAddr: conn.LocalAddr(),
 		Since:     time.Now(),
 		Release:   func() {},
+	}
+	if c.socket.unix() {
+		_, pid := describeSocket(c.socket)
+		c.login.unix = unixPlace(pid, cfg.ListenPort)
 	}
 	return c
 }

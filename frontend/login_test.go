@@ -9,13 +9,17 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
@@ -470,5 +474,42 @@ func TestPsql(t *testing.T) {
 		if ok := strings.HasPrefix(tt.want, "SELECT"); !strings.Contains(out, tt.want) || (err == nil) != ok {
 			t.Errorf("%s: %v, %q, want %q", tt.conninfo, err, out, tt.want)
 		}
+	}
+}
+
+// TestUnixLabel: in the log a client on a unix socket is known by its process.
+func TestUnixLabel(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no telling who is at the other end")
+	}
+	r := newRig(t, "listen_port = 6433")
+	dir, err := os.MkdirTemp("", "pgvalet") // short enough for a unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ln, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.6433"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- r.acceptor.Serve(ln) }()
+	conn, err := pgx.Connect(timeout(t), "host="+dir+" port=6433 user=postgres dbname=app sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, conn, "SELECT 1")
+	conn.Close(timeout(t))
+	label := fmt.Sprintf(": app/postgres@unix(%d):6433", os.Getpid())
+	for _, want := range []string{"login attempt: ", "closing because: client close request"} {
+		r.await(want, func() bool {
+			return r.logs.Filter(func(e observer.LoggedEntry) bool {
+				return strings.HasSuffix(e.LoggerName, label) && strings.HasPrefix(e.Message, want)
+			}).Len() == 1
+		})
+	}
+	r.acceptor.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }

@@ -238,7 +238,9 @@ func (t *passage) end(why string) {
 	t.release()
 }
 
-func (t *passage) label() string { return clientLabel(t.id, t.pool.Database, "", netAddrOf(t.addr)) }
+func (t *passage) label() string {
+	return clientLabel(t.id, t.pool.Database, "", t.w.sessions.place(t.addr, t.client.stream))
+}
 
 // info is what SHOW CLIENTS shows: who the user is, nobody has told us.
 func (t *passage) info() ClientInfo {

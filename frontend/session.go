@@ -75,7 +75,7 @@ const (
 // log returns a logger with the client's label. It is made when there is
 // something to say: most clients never have a line of their own.
 func (s *session) log() *zap.Logger {
-	return s.w.sessions.log.Named(clientLabel(s.id, s.database, s.user, netAddrOf(s.addr)))
+	return s.w.sessions.log.Named(clientLabel(s.id, s.database, s.user, s.w.sessions.place(s.addr, s.stream)))
 }
 
 // sessionLinger is how long a client that was sent an error has to read it.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -122,6 +123,14 @@ func (c *Sessions) Admit(ctx context.Context, l *Login) error {
 		return err
 	}
 	return nil
+}
+
+// place is where a client is, for its label.
+func (c *Sessions) place(addr netip.AddrPort, st *evloop.Stream) string {
+	if addr.IsValid() {
+		return netAddrOf(addr).String()
+	}
+	return unixPlace(evloop.PeerPID(st.FD()), c.config().ListenPort)
 }
 
 // newSession makes the session of a login.

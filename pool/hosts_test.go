@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,6 +56,11 @@ func TestLoadBalanceHosts(t *testing.T) {
 		ps, logs := newHosts(t, tt.hosts, tt.more)
 		if n := at(ps); n["tcp"] != tt.tcp || n["unix"] != tt.unix {
 			t.Errorf("%s %s: servers at %v, want %d and %d", tt.hosts, tt.more, n, tt.tcp, tt.unix)
+		}
+		if n := logs.Filter(func(e observer.LoggedEntry) bool {
+			return strings.HasSuffix(e.LoggerName, fmt.Sprintf(": app/%s@unix:%d", pg.Superuser, pg.Port)) && strings.HasPrefix(e.Message, "new connection to server")
+		}).Len(); n != tt.unix {
+			t.Errorf("%s %s: %d labels of servers on a unix socket, want %d", tt.hosts, tt.more, n, tt.unix)
 		}
 		if n := logs.FilterMessageSnippet("closing because: connect failed").Len(); n != tt.failures {
 			t.Errorf("%s %s: %d failures, want %d", tt.hosts, tt.more, n, tt.failures)

@@ -380,7 +380,11 @@ func TokenKey(db *config.Database, user string) auth.TokenKey {
 // serverLabel is how a server is called in the log.
 func serverLabel(l *Lease) string {
 	t := l.Server.Target
-	return fmt.Sprintf("S-%d: %s/%s@%s", l.ID, l.Pool.Database, t.User, l.Server.Addr)
+	where := l.Server.Addr.String()
+	if l.Server.Addr.Network() == "unix" {
+		where = fmt.Sprintf("unix:%d", t.Port)
+	}
+	return fmt.Sprintf("S-%d: %s/%s@%s", l.ID, l.Pool.Database, t.User, where)
 }
 
 // pastStats returns the counters of the pools that are gone, by database.

@@ -88,7 +88,7 @@ func TestDebian(t *testing.T) {
 		t.Errorf("%s is left behind", left)
 	}
 	log := string(must(os.ReadFile(filepath.Join(dir, "log", "pgbouncer.log")))(t))
-	for _, want := range []string{"process up", "login attempt: db=pgbouncer user=dba", "got SIGHUP", "got SIGINT"} {
+	for _, want := range []string{"process up", fmt.Sprintf(": pgbouncer/dba@unix(%d):%d login attempt: db=pgbouncer user=dba", os.Getpid(), port), "got SIGHUP", "got SIGINT"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q:\n%s", want, log)
 		}
