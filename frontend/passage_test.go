@@ -124,7 +124,7 @@ func reset(t *testing.T, r *passRig, conn *net.TCPConn) {
 		}
 		return left == 0
 	})
-	conn.SetLinger(0)
+	_ = conn.SetLinger(0)
 	conn.Close()
 }
 
@@ -200,12 +200,12 @@ func TestPassageLeftOpen(t *testing.T) {
 func TestPassageHalfClosed(t *testing.T) {
 	r := newPassRig(t, "", "")
 	client, server := r.pass()
-	io.WriteString(client, "question")
-	client.CloseWrite()
+	_, _ = io.WriteString(client, "question")
+	_ = client.CloseWrite()
 	if got, err := io.ReadAll(server); string(got) != "question" || err != nil {
 		t.Errorf("the server has got %q, %v", got, err)
 	}
-	io.WriteString(server, "answer")
+	_, _ = io.WriteString(server, "answer")
 	server.Close()
 	if got, err := io.ReadAll(client); string(got) != "answer" || err != nil {
 		t.Errorf("the client has got %q, %v", got, err)
@@ -282,10 +282,10 @@ func TestPassageBeginsTooLate(t *testing.T) {
 			if err := <-passed; err != nil && !errors.Is(err, pool.ErrDatabaseRemoved) {
 				t.Error(err)
 			}
-			if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+			if _, err := server.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Errorf("the server was left with %v", err)
 			}
-			if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Errorf("the client was left with %v", err)
 			}
 			r.await("the passage is over", func() bool { return r.sessions.Count() == 0 })
