@@ -116,10 +116,11 @@ func (c Claims) Check(want TokenKey, now time.Time) error {
 }
 
 // Presented makes a Token of what a client has presented, whose claims are c. It
-// is handed on as it is.
+// is handed on as it is, up to its last moment: until then it admits clients, who
+// need servers.
 func Presented(text string, c Claims) Token {
-	return Token{v: &token{text: &text, expires: c.Expires, serveUntil: c.Expires.Add(-servingMargin)}}
+	return Token{v: &token{text: &text, expires: c.Expires, serveUntil: c.Expires}}
 }
 
-// Usable reports whether the token is valid for a while yet.
+// Usable reports whether the token can be shown to the server.
 func (t Token) Usable(now time.Time) bool { return t.usable(now) }
