@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgvalet/pgvalet/auth"
+	"github.com/pgvalet/pgvalet/backend"
 )
 
 // authIAM takes the client's own RDS IAM token. Nobody but RDS can tell whether
@@ -38,9 +40,24 @@ func (c *client) authIAM(ctx context.Context) error {
 	}
 	p := proof{database: db.Name, user: c.login.User, source: c.ticket.source}
 	err = c.acceptor.proofs.prove(ctx, p, auth.Presented(text, claims))
-	if refused(err) {
-		c.log(zapcore.WarnLevel, fmt.Sprintf("iam token of access key …%s refused: %s", claims.AccessKey, printable(err.Error())))
+	switch {
+	case err == nil || ctx.Err() != nil || errors.As(err, new(*Error)):
+		return err
+	case refused(err):
+		c.log(zapcore.WarnLevel, fmt.Sprintf("iam token of access key …%s refused: %s", claims.AccessKey, explained(err)))
 		return errIAMRefused
 	}
-	return err
+	// What the server said, or what is wrong with its certificate, is not for
+	// somebody who may be anybody.
+	c.log(zapcore.WarnLevel, fmt.Sprintf("iam token of access key …%s not proved: %s", claims.AccessKey, explained(err)))
+	return fmt.Errorf("%w: %w", errIAMNotProved, err)
+}
+
+// explained is an error of a login to the server, and what to look at, for the log.
+func explained(err error) string {
+	s := printable(err.Error())
+	if hint := backend.Explain(err).Hint; hint != "" {
+		s += "; " + hint
+	}
+	return s
 }

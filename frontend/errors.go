@@ -90,6 +90,7 @@ var (
 	errIAM            = fatal("28000", "IAM authentication failed: ")
 	errIAMRefused     = errIAM.with("the server has refused the token; check that its credentials have not expired, that their policy allows rds-db:connect for this user, and that the role is a member of rds_iam")
 	errIAMTooMany     = errIAM.with("the server has refused too many tokens for this user from this address, or too many are being checked; try again in a few seconds")
+	errIAMNotProved   = fatal("57P03", "IAM authentication failed: the server cannot be asked about the token now; try again later")
 	errIAMWithoutTLS  = errIAM.with("a token is taken over TLS only (sslmode=require or better)")
 	errNoUserFound    = fatal("28000", "no such user")
 	errNotPassword    = fatal("08P01", "expected password response, got message type ")

@@ -125,3 +125,41 @@ func TestClientTokenWrong(t *testing.T) {
 		t.Errorf("%d forged tokens made %d connections to RDS, want 5", made, n)
 	}
 }
+
+// TestClientTokenNotProved: why the server cannot be asked is for the log, and
+// not for one who has not proved anything.
+func TestClientTokenNotProved(t *testing.T) {
+	p, d, rds := withClientTokens(t)
+	p.start()
+	p.users[d.name] = clientToken(t, rds.Endpoint(), d.name, accessKey)
+	options := []string{"user", d.name, "channel_binding", "prefer"}
+	for _, tt := range []struct {
+		harm   func()
+		logged []string
+	}{
+		{func() { rds.Set(func(k *backendtest.Knobs) { k.Refusal = &backendtest.TooManyClients }) }, []string{"not proved: ", "sorry, too many clients already", "max_connections"}},
+		{func() { rds.Set(func(k *backendtest.Knobs) { k.Refusal = &backendtest.StartingUp }) }, []string{"not proved: ", "the database system is starting up"}},
+		{func() { rds.Set(func(k *backendtest.Knobs) { k.Refuse = true }) }, []string{"not proved: ", "server conn crashed?"}},
+		{func() {
+			if err := rds.RotateCA(); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"not proved: ", "server certificate verify failed"}},
+	} {
+		p.log.mark()
+		tt.harm()
+		_, err := p.dial(testContext(t), options...)
+		var said *pgconn.PgError
+		const want = "IAM authentication failed: the server cannot be asked about the token now; try again later"
+		if !errors.As(err, &said) || said.Code != "57P03" || said.Message != want || said.Detail != "" || said.Hint != "" {
+			t.Errorf("got %v, want 57P03 %s", err, want)
+		}
+		line := p.logged(tt.logged[0])
+		for _, part := range tt.logged {
+			if !strings.Contains(line, part) {
+				t.Errorf("no %q in %s", part, line)
+			}
+		}
+		rds.Set(func(k *backendtest.Knobs) { k.Refusal, k.Refuse = nil, false })
+	}
+}
