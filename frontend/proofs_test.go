@@ -66,11 +66,11 @@ func TestProofsRefused(t *testing.T) {
 		try(p, errIAMTooMany)
 		try(proofOf("other", "192.0.2.1/32"), errNotInIAM)
 		try(proofOf("app", "192.0.2.2/32"), errNotInIAM)
-		time.Sleep(ofUser.every)
+		<-time.After(ofUser.every)
 		try(p, errNotInIAM)
 		try(p, errIAMTooMany)
 		answer = nil
-		time.Sleep(ofUser.every)
+		<-time.After(ofUser.every)
 		for range 10 {
 			try(p, nil)
 		}
@@ -152,7 +152,7 @@ func TestProofsGivenUp(t *testing.T) {
 				shown++
 				return nil
 			case <-queue.Done():
-				time.Sleep(time.Second) // what the goroutine of another client may be behind by
+				<-time.After(time.Second) // what the goroutine of another client may be behind by
 				return context.Cause(queue)
 			}
 		})
