@@ -2,6 +2,8 @@ package frontend
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"github.com/pgvalet/pgvalet/backend"
 	"github.com/pgvalet/pgvalet/config"
@@ -22,6 +24,12 @@ func (c *Sessions) admitReplication(ctx context.Context, l *Login, p *pool.Pool)
 	lease, welcome, err := p.Dedicate(ctx, d)
 	if err != nil {
 		c.leave(s)
+		if said, ok := errors.AsType[*backend.LoginError](err); ok {
+			// The server is the client's own: PgBouncer ends both with one text.
+			e := loginFailed(said.SQLSTATE(), "login failed", err)
+			e.Detail = strings.TrimSpace("The server says: " + said.Message + ". " + e.Detail)
+			return e
+		}
 		return err
 	}
 	s.believes = c.varSets.of(welcome.Vars)

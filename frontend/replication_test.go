@@ -112,7 +112,7 @@ func TestReplicationRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := transcript(t, conn, 0)
-		if len(lines) != 2 || !strings.HasPrefix(lines[0], "FATAL 42501 ") {
+		if len(lines) != 2 || !strings.HasPrefix(lines[0], "FATAL 42501 login failed") {
 			t.Error(lines)
 		}
 	}
