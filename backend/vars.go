@@ -134,6 +134,17 @@ func (v Vars) appendSet(dst []byte, t *Tracked, want Vars) []byte {
 	return append(dst, wire.MsgSync...)
 }
 
+// SetText is what SetVars asks for, as PgBouncer puts it in its log.
+func (v Vars) SetText(t *Tracked, want Vars) string {
+	var b strings.Builder
+	for i := range want {
+		if want[i].Known && !sameVar(i, v[i], want[i]) {
+			b.WriteString("SET " + t.names[i] + "='" + strings.ReplaceAll(want[i].Value, "'", "''") + "';")
+		}
+	}
+	return b.String()
+}
+
 // Learn returns v with what o knows, and whether that is news; if it is not, the
 // result is v itself, else a copy. What a server does not report stays as the
 // client has set it.

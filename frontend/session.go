@@ -249,6 +249,9 @@ func (s *session) lend(l *pool.Lease) bool {
 	s.w.loop.Arm()
 	if s.srv.Vars.Differ(s.believes.vars) {
 		s.state = sessionSyncing
+		if s.debugging() {
+			l.Log().Debug("varcache_apply: " + s.srv.Vars.SetText(s.w.sessions.pools.Tracked(), s.believes.vars))
+		}
 		s.srv.SetVars(s.believes.vars)
 		return false
 	}
@@ -336,18 +339,21 @@ func synced(arg any) {
 	if s.state != sessionSyncing {
 		return
 	}
-	s.state = sessionOpen
 	if s.srv.TakeFailure() {
 		s.fatal(errServerParameter)
 		return
 	}
 	s.learn() // how the server spells what it was told
+	s.state = sessionOpen
 	s.proceed()
 }
 
 // learn takes over the tracked parameters that the server has reported.
 func (s *session) learn() {
 	if vars, news := s.believes.vars.Learn(s.srv.Vars); news {
+		if s.state == sessionSyncing && s.debugging() {
+			s.logCanonical()
+		}
 		s.believes = s.w.sessions.varSets.of(vars)
 	}
 }

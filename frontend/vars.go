@@ -3,6 +3,8 @@ package frontend
 import (
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/pgvalet/pgvalet/backend"
 )
 
@@ -45,4 +47,16 @@ func (vs *varSets) of(vars backend.Vars) *varSet {
 	v := &varSet{vars, vars.Key()}
 	vs.byText[string(text)] = v
 	return v
+}
+
+// debugging reports whether what becomes of the tracked parameters is logged.
+func (s *session) debugging() bool { return s.w.sessions.log.Core().Enabled(zap.DebugLevel) }
+
+// logCanonical says where the server spells a parameter otherwise than the client.
+func (s *session) logCanonical() {
+	for i, name := range s.w.sessions.pools.Tracked().Names() {
+		if have, want := s.srv.Vars[i], s.believes.vars[i]; have.Known && want.Known && have != want {
+			s.log().Debug("varcache_set_canonical: setting " + name + " to its canonical version " + want.Value + " -> " + have.Value)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/pgvalet/pgvalet/backend"
@@ -36,5 +37,32 @@ func TestVarSets(t *testing.T) {
 		if len(vs.byText) > maxVarSets {
 			t.Fatalf("%d sets are kept", len(vs.byText))
 		}
+	}
+}
+
+// TestVarsInLog: what is set for a client is in the log, in PgBouncer's words,
+// once.
+func TestVarsInLog(t *testing.T) {
+	r := newRig(t, "")
+	c := r.client("DateStyle", "german", "application_name", "it's")
+	for range 2 {
+		c.do("select 1")
+	}
+	said := map[string]string{}
+	for _, e := range r.logs.FilterMessageSnippet("varcache_").All() {
+		if said[e.Message] = e.LoggerName; len(said) > 2 {
+			t.Errorf("logged: %s", e.Message)
+		}
+	}
+	for message, prefix := range map[string]string{
+		"varcache_apply: SET DateStyle='german';SET application_name='it''s';":                     "S-",
+		"varcache_set_canonical: setting DateStyle to its canonical version german -> German, DMY": "C-",
+	} {
+		if !strings.HasPrefix(said[message], prefix) {
+			t.Errorf("no line of %s: %s, but %v", prefix, message, said)
+		}
+	}
+	if n := r.logs.FilterMessageSnippet("varcache_").Len(); n != 2 {
+		t.Errorf("%d lines", n)
 	}
 }

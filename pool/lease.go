@@ -67,6 +67,9 @@ type Lease struct {
 	closeWhy       string    // why the server is to be closed when it is free, "" for not
 }
 
+// Log returns a logger with the server's label.
+func (l *Lease) Log() *zap.Logger { return l.log }
+
 // Release gives the server back. It must be called on the server's loop, from
 // outside the server's own handler (Loop.Defer); the caller must not touch the
 // server afterwards. A server that is not clean is closed.
