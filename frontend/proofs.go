@@ -59,7 +59,7 @@ type verdict struct {
 
 // proving is one time that the server is asked, for all who want to know.
 type proving struct {
-	allowances [2]*allowance   // of the user from this source, and of the source
+	allowances [2]*allowance   // of the source, and of the user from it
 	queue      context.Context // ends the wait for its turn
 	giveUp     context.CancelCauseFunc
 
@@ -144,11 +144,14 @@ func (ps *proofs) begin(now time.Time, h tokenHash, p proof, t auth.Token) (g *p
 		return nil, nil, errIAMTooMany
 	}
 	g = &proving{done: make(chan struct{})}
-	g.allowances[0] = ps.allowance(now, p, ofUser)
-	g.allowances[1] = ps.allowance(now, proof{source: p.source}, ofSource)
-	for _, a := range g.allowances {
+	for i, of := range [...]struct {
+		proof
+		bounds
+	}{{proof{source: p.source}, ofSource}, {p, ofUser}} { // whoever has made up many users is stopped before the second
+		a := ps.allowance(now, of.proof, of.bounds)
 		switch {
 		case a.left > 0:
+			g.allowances[i] = a
 		case a.running > 0:
 			return nil, a.wait(), nil
 		default:
