@@ -98,6 +98,7 @@ func (s *session) agree(names ...string) bool {
 	if s.srv.TxStatus() == 0 {
 		return !s.await()
 	}
+	s.asking()
 	for _, name := range names {
 		if st := s.sql[name]; !s.srv.KnowsSQL(name, st) {
 			s.srv.NameSQL(&s.w.toServer, name, st)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -105,6 +106,28 @@ func TestSQLPrepare(t *testing.T) {
 	if n := r.awaitRest(); n != 2 {
 		t.Errorf("%d servers at rest", n)
 	}
+}
+
+// TestSQLPrepareTime: an EXECUTE begins when it comes, and not with what was
+// before it, also if the server must be told the statement first.
+func TestSQLPrepareTime(t *testing.T) {
+	r := newRig(t, "")
+	c := r.client()
+	c.do("prepare p as select 1")
+	c.do("begin")
+	r.look(c, func(s *session) {
+		s.srv.DoubtSQL()
+		s.requestAt -= moment(time.Hour) // the client has done nothing for so long
+		s.stats.QueryTime = 0
+	})
+	c.query("execute p")
+	c.want("T", "D 1", "C SELECT 1", "Z T")
+	r.look(c, func(s *session) {
+		if s.stats.QueryTime > time.Minute {
+			t.Errorf("the query took %v", s.stats.QueryTime)
+		}
+	})
+	c.do("commit")
 }
 
 // TestSQLPrepareRefused: what the server has not prepared is not remembered, and
