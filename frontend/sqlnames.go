@@ -99,10 +99,8 @@ func (s *session) agree(names ...string) bool {
 		return !s.await()
 	}
 	s.asking()
-	for _, name := range names {
-		if st := s.sql[name]; !s.srv.KnowsSQL(name, st) {
-			s.srv.NameSQL(&s.w.toServer, name, st)
-		}
+	for _, name := range names { // those that are known, too: they might be the ones to make room
+		s.srv.NameSQL(&s.w.toServer, name, s.sql[name])
 	}
 	return true
 }

@@ -216,6 +216,12 @@ func TestSQLPrepareBounds(t *testing.T) {
 			t.Errorf("%s statements on one server", got)
 		}
 	}
+	for range 20 { // all that one query needs is there together, whatever must go for it
+		other.do("execute o0")
+		c.do("execute c0")
+		c.query("execute c0; execute c1; execute c2")
+		c.want("T", "D c0", "C SELECT 1", "T", "D c1", "C SELECT 1", "T", "D c2", "C SELECT 1", "Z I")
+	}
 	c.do("prepare c3 as select 3") // one too many: where it was prepared it is
 	r.look(c, func(s *session) {
 		if len(s.sql) != 3 {
