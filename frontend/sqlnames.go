@@ -100,7 +100,14 @@ func (s *session) agree(names ...string) bool {
 	}
 	s.asking()
 	for _, name := range names { // those that are known, too: they might be the ones to make room
-		s.srv.NameSQL(&s.w.toServer, name, s.sql[name])
+		st := s.sql[name]
+		if st != nil && st.Vars != s.believes.key {
+			// The client has changed its parameters since. That is not what
+			// others mean by the same text.
+			now := *st
+			now.Vars, st = s.believes.key, &now
+		}
+		s.srv.NameSQL(&s.w.toServer, name, st)
 	}
 	return true
 }

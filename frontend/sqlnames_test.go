@@ -130,6 +130,25 @@ func TestSQLPrepareTime(t *testing.T) {
 	c.do("commit")
 }
 
+// TestSQLPrepareMeaning: a literal means what the parameters say when it is
+// prepared, to each client its own.
+func TestSQLPrepareMeaning(t *testing.T) {
+	r := newRig(t, "")
+	day := r.client("DateStyle", "ISO, DMY")
+	changes := r.client("DateStyle", "ISO, DMY")
+	month := r.client("DateStyle", "ISO, MDY")
+	for _, c := range []*wireClient{day, changes, month} {
+		c.query("prepare p as select extract(month from '01/02/2024'::date)")
+		c.want("C PREPARE", "Z I")
+	}
+	changes.do("set DateStyle = 'ISO, MDY'")
+	changes.do("execute p")
+	day.query("execute p")
+	day.want("T", "D 2", "C SELECT 1", "Z I")
+	month.query("execute p")
+	month.want("T", "D 1", "C SELECT 1", "Z I")
+}
+
 // TestSQLPrepareRefused: what the server has not prepared is not remembered, and
 // what it refuses to prepare again is not there.
 func TestSQLPrepareRefused(t *testing.T) {
