@@ -111,6 +111,8 @@ func (p *Pool) logAttempt(t *backend.Target, err error, age time.Duration) {
 	why := "login failed"
 	if c, ok := errors.AsType[*backend.ConnectError](err); ok {
 		why = c.ClientMessage()
+	} else if said, ok := errors.AsType[*backend.LoginError](err); ok && t.Replication == backend.NoReplication {
+		why = said.Message
 	}
 	p.set.log.Named(fmt.Sprintf("S-%d: %s/%s@%s", p.set.nextID.Add(1), p.Database, t.User, t.Place())).
 		Info(fmt.Sprintf("closing because: %s (age=%ds)", why, int(age.Seconds())))

@@ -81,7 +81,7 @@ func (p *Pool) logInFor(ctx context.Context, d Dedication, since time.Time) (l *
 	hosts, generation := p.order(time.Now()), p.generation
 	p.mu.Unlock()
 	err = p.eachHost(ctx, hosts, func(t *backend.Target) (err error) {
-		t = t.ForReplication(d.Kind, d.Params)
+		*t = *t.ForReplication(d.Kind, d.Params)
 		l, params, err = p.logIn(ctx, t, generation, func(ctx context.Context) (func(), error) {
 			return p.set.governor.enter(ctx, endpointOf(t.Host, t.Port), since, t.IAM != nil)
 		})
