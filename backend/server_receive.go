@@ -312,7 +312,16 @@ func (s *Server) drop(r request) {
 func (s *Server) parameterStatus(body []byte) {
 	name, rest, ok := wire.CString(body)
 	value, _, ok2 := wire.CString(rest)
-	if ok && ok2 && s.Vars.Set(s.tracked, string(name), string(value)) {
-		s.VarsChanged = true
+	if !ok || !ok2 {
+		return
 	}
+	i := s.tracked.Index(string(name))
+	if i < 0 {
+		return
+	}
+	now := Var{string(value), true}
+	if i != applicationName && s.Vars[i] != now {
+		s.doubtMeaning()
+	}
+	s.Vars[i], s.VarsChanged = now, true
 }

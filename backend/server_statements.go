@@ -11,7 +11,7 @@ import (
 // holds the statement already. undo comes back in Holder.Aborted if nothing
 // becomes of it.
 func (s *Server) Parse(g *evloop.Gather, st *Statement, undo any) {
-	if s.prepared.has(st, s.batch) {
+	if s.Holds(st) {
 		s.push(request{kind: wire.Parse, action: fake, undo: undo})
 		return
 	}
@@ -26,9 +26,13 @@ func (s *Server) ParseAgain(g *evloop.Gather, st *Statement) {
 	s.push(request{kind: wire.Parse})
 }
 
+// Holds reports whether the server will hold st for what is sent next, as Ensure
+// sees it.
+func (s *Server) Holds(st *Statement) bool { return s.prepared.has(st, s.batch) }
+
 // Ensure makes the server hold st before a Bind or Describe that needs it.
 func (s *Server) Ensure(g *evloop.Gather, st *Statement) {
-	if !s.prepared.has(st, s.batch) {
+	if !s.Holds(st) {
 		s.sendParse(g, st, inject, nil)
 	}
 }
@@ -75,6 +79,23 @@ func (s *Server) close(g *evloop.Gather, e *preparedEntry) {
 func (s *Server) Doubt() {
 	for _, e := range s.prepared.byStmt {
 		e.doubtful = true
+	}
+}
+
+// doubtMeaning notes that a parameter has changed by what is under way. What was
+// prepared in the same batch, or after it, may mean what nobody expects who has
+// the same text and the parameters that the client was known to have then.
+func (s *Server) doubtMeaning() {
+	first := s.batch
+	for i := range s.requests.len() {
+		if s.requests.at(i).kind == wire.Sync {
+			first--
+		}
+	}
+	for _, e := range s.prepared.byStmt {
+		if e.batch >= first {
+			e.doubtful = true
+		}
 	}
 }
 

@@ -41,9 +41,13 @@ type statementKey struct {
 	tail string
 }
 
-func (s *Statement) key() statementKey {
-	return statementKey{s.vars, s.parse[wire.HeaderLen+len(s.Name)+1:]}
-}
+func (s *Statement) key() statementKey { return statementKey{s.vars, s.Tail()} }
+
+// Vars is the Key of the parameters with which clients have prepared s.
+func (s *Statement) Vars() string { return s.vars }
+
+// Tail is all of the Parse message behind the name.
+func (s *Statement) Tail() string { return s.parse[wire.HeaderLen+len(s.Name)+1:] }
 
 // Statements are all the prepared statements of the whole process.
 type Statements struct {
@@ -145,7 +149,7 @@ type prepared struct {
 type preparedEntry struct {
 	stmt         *Statement
 	there        bool   // as far as the server has answered
-	doubtful     bool   // a command that is under way may make the server forget it
+	doubtful     bool   // a command that is under way may make the server forget it, or has changed what it means
 	listed       bool   // it will be there, if the server does all that it has been sent
 	version      uint32 // the statement's, when it was sent
 	pending      int    // Parse and Close messages without an answer

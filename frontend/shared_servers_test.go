@@ -31,6 +31,58 @@ func TestStatementsMeanWhatTheClientMeans(t *testing.T) {
 	}
 }
 
+// TestStatementsOfWhoChangesParameters: what a client prepared before it changed
+// a parameter, or right behind that, is not what others mean by the same text.
+func TestStatementsOfWhoChangesParameters(t *testing.T) {
+	const sql = "select extract(month from '01/02/2024'::date)"
+	month := func(c *wireClient, want string, first ...pgproto3.FrontendMessage) {
+		t.Helper()
+		replies := []string{"2", "D " + want, "C SELECT 1", "Z I"}
+		if len(first) > 0 {
+			replies = append([]string{"1"}, replies...)
+		}
+		c.send(append(first, bind("s"), execute, syncMsg)...)
+		c.want(replies...)
+	}
+	t.Run("before", func(t *testing.T) {
+		r := newRig(t, "default_pool_size = 2\nserver_round_robin = true")
+		a, b := r.client("DateStyle", "ISO, DMY"), r.client("DateStyle", "ISO, DMY")
+		a.do("begin")
+		b.do("begin")
+		a.do("commit")
+		b.do("commit")
+		a.send(parse("s", sql), syncMsg)
+		a.want("1", "Z I")
+		a.do("set DateStyle = 'ISO, MDY'")
+		for range 2 { // on both servers
+			a.send(bind("s"), execute, syncMsg)
+			a.until("Z I")
+		}
+		b.send(parse("s", sql), syncMsg)
+		b.want("1", "Z I")
+		for range 4 {
+			month(b, "2")
+		}
+	})
+	t.Run("behind", func(t *testing.T) {
+		for _, set := range [][]pgproto3.FrontendMessage{
+			{query("set DateStyle = 'ISO, MDY'")},
+			{parse("", "set DateStyle = 'ISO, MDY'"), bind(""), execute},
+		} {
+			r := newRig(t, "")
+			a, b := r.client("DateStyle", "ISO, DMY"), r.client("DateStyle", "ISO, DMY")
+			a.do("select 1")
+			a.send(append(set, parse("s", sql), bind("s"), execute, syncMsg)...)
+			a.until("D 1")
+			a.until("Z I")
+			month(a, "1")
+			month(b, "2", parse("s", sql))
+			month(a, "1")
+			month(b, "2")
+		}
+	})
+}
+
 // TestUnreportedParameterIsKept tracks a parameter that PostgreSQL 15 does not
 // report when it changes.
 func TestUnreportedParameterIsKept(t *testing.T) {

@@ -87,6 +87,7 @@ func (s *session) parse(n int, m []byte) int {
 		if s.w.sessions.config().LogPoolerErrors {
 			s.log().Info("prepared statement '" + printable(old.name) + "' was already prepared")
 		}
+		s.present(old)
 		s.srv.ParseAgain(&s.w.toServer, old.stmt)
 		return n
 	}
@@ -233,6 +234,7 @@ func (s *session) serverName(name []byte) (to string, p *preparedName, rewrite b
 		return "", nil, false
 	}
 	if p := s.statement[string(name)]; p != nil {
+		s.present(p)
 		s.srv.Ensure(&s.w.toServer, p.stmt)
 		return p.stmt.Name, p, true
 	}
@@ -245,6 +247,18 @@ func (s *session) serverName(name []byte) (to string, p *preparedName, rewrite b
 		return strings.ToLower(string(name)), nil, true
 	}
 	return "", nil, false
+}
+
+// present has p stand for what its query means by now, if the server must be told
+// it again and the client has changed its parameters since: that is not what
+// others mean by the same text.
+func (s *session) present(p *preparedName) {
+	if p.stmt.Vars() == s.believes.key || s.srv.Holds(p.stmt) {
+		return
+	}
+	old := p.stmt
+	p.stmt, _ = s.w.sessions.pools.Statements().Acquire(s.believes.key, []byte(old.Tail()), s.pool)
+	s.w.sessions.pools.Statements().Release(old)
 }
 
 // renamed adds a message of n bytes that begins with head, in which to takes
