@@ -36,11 +36,21 @@ func (s *Server) KnowsSQL(name string, want *SQLStatement) bool {
 // Between reports whether the next message begins something of its own: all that
 // has been sent comes to a ReadyForQuery without more.
 func (s *Server) Between() bool {
-	if s.aborted || s.copy.active() || s.copy.inDoubt() {
+	if s.aborted || s.copy.reading() || s.copy.inDoubt() {
 		return false
 	}
 	n := s.requests.len()
-	return n == 0 || s.requests.at(n-1).kind == wire.Sync || s.requests.at(n-1).kind == wire.Query
+	for n > 0 && s.requests.at(n-1).kind == wire.CopyDone {
+		n--
+	}
+	if n == 0 {
+		return true
+	}
+	switch s.requests.at(n - 1).kind {
+	case wire.Sync, wire.Query, wire.FunctionCall:
+		return true
+	}
+	return false
 }
 
 // NameSQL makes the name stand for want, or for nothing, on a server that owes
@@ -98,8 +108,8 @@ func (s *Server) Decoy(g *evloop.Gather, name string, undo any) {
 	s.sql.stray = true // if the DEALLOCATE does not come
 }
 
-// NoDecoy has the server hold nothing by a name that the client does not know,
-// before the DEALLOCATE of it.
+// NoDecoy has the server hold nothing by a name, in the middle of a batch: the
+// client does not know it, or the server cannot be told now.
 func (s *Server) NoDecoy(g *evloop.Gather, name string) {
 	if s.KnowsSQL(name, nil) {
 		return

@@ -321,7 +321,7 @@ func (s *session) Settle() {
 	}
 	switch tx := srv.TxStatus(); {
 	case s.state == sessionSyncing:
-		if tx != 0 {
+		if tx != 0 || !srv.Between() { // or it waits for the client
 			s.w.loop.Defer(synced, s)
 		}
 	case s.mode == config.PoolModeStatement && tx != 0 && tx != 'I':

@@ -86,7 +86,8 @@ func (s *session) executeSQL(n int, m []byte) (wait bool) {
 }
 
 // agree has the server know the names as the client does. It reports false while
-// that has to wait for answers.
+// that has to wait for answers. In the middle of a batch, where no answer comes
+// by itself, the server knows nothing by them rather than what is another's.
 func (s *session) agree(names ...string) bool {
 	known := true
 	for _, name := range names {
@@ -96,7 +97,15 @@ func (s *session) agree(names ...string) bool {
 		return true
 	}
 	if s.srv.TxStatus() == 0 {
-		return !s.await()
+		if s.await() {
+			return false
+		}
+		for _, name := range names {
+			if !s.srv.KnowsSQL(name, s.sql[name]) {
+				s.srv.NoDecoy(&s.w.toServer, name)
+			}
+		}
+		return true
 	}
 	s.asking()
 	for _, name := range names { // those that are known, too: they might be the ones to make room

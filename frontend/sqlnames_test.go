@@ -149,6 +149,63 @@ func TestSQLPrepareMeaning(t *testing.T) {
 	month.want("T", "D 1", "C SELECT 1", "Z I")
 }
 
+// TestSQLPrepareBehindCopy: what a server knows is settled before an EXECUTE
+// that is sent right behind a COPY, and not waited for if the COPY has no end.
+func TestSQLPrepareBehindCopy(t *testing.T) {
+	r := newRig(t, "default_pool_size = 1")
+	name := table(t, "x int")
+	c, other := r.client(), r.client()
+	c.do("prepare p as select 'c'")
+	for range 2 {
+		other.query("prepare p as select 'other'; select 1")
+		other.until("Z I")
+		other.do("execute p")
+		c.send(query("copy "+name+" from stdin"), copyData("1\n"), copyDone, query("execute p"), query("execute p"))
+		c.want("G", "C COPY 1", "Z I", "T", "D c", "C SELECT 1", "Z I", "T", "D c", "C SELECT 1", "Z I")
+	}
+	for _, command := range []string{"execute p", "prepare q as select 1", "deallocate x"} {
+		for _, first := range [][]pgproto3.FrontendMessage{
+			{query("copy " + name + " from stdin")},
+			{parse("", "copy "+name+" from stdin"), bind(""), execute},
+			{parse("", "copy "+name+" from stdin"), bind(""), execute, syncMsg},
+		} {
+			c := r.client()
+			c.do("prepare p as select 'third'")
+			other.do("execute p")
+			c.send(append(first, query(command), syncMsg)...)
+			c.until("G")
+			if m := c.receive(); !strings.HasPrefix(m, "ERROR") && !strings.HasPrefix(m, "FATAL") {
+				t.Errorf("%s: got %q", command, m)
+			}
+			c.reset()
+		}
+	}
+}
+
+// TestSQLPrepareInBatch: in the middle of a batch a name is nobody else's, too.
+func TestSQLPrepareInBatch(t *testing.T) {
+	r := newRig(t, "default_pool_size = 1")
+	a, b := r.client(), r.client()
+	one := []pgproto3.FrontendMessage{parse("", "select 1"), bind(""), execute}
+	for _, mine := range []bool{false, true} {
+		if mine {
+			b.do("prepare p as select 'b'")
+		}
+		for _, use := range [][]pgproto3.FrontendMessage{{bind("p"), execute, syncMsg}, {describe("p"), syncMsg}, {query("execute p")}} {
+			a.query("prepare p as select 'a'")
+			a.until("Z I")
+			a.query("execute p")
+			a.want("T", "D a", "C SELECT 1", "Z I")
+			b.send(append(one, use...)...)
+			b.want("1", "2", "D 1", "C SELECT 1", `ERROR 26000 prepared statement "p" does not exist`, "Z I")
+		}
+	}
+	// At the beginning of one it is waited for.
+	a.do("execute p")
+	b.send(query("select 1"), bind("p"), execute, syncMsg)
+	b.want("T", "D 1", "C SELECT 1", "Z I", "2", "D b", "C SELECT 1", "Z I")
+}
+
 // TestSQLPrepareRefused: what the server has not prepared is not remembered, and
 // what it refuses to prepare again is not there.
 func TestSQLPrepareRefused(t *testing.T) {

@@ -128,7 +128,10 @@ func (s *session) bind(n int, m []byte) int {
 		return 0
 	}
 	s.asking()
-	to, p, rewrite := s.serverName(name)
+	to, p, rewrite, wait := s.serverName(name)
+	if wait {
+		return 0
+	}
 	var stmt *backend.Statement
 	if p != nil {
 		s.stats.Binds++
@@ -182,7 +185,10 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 	}
 	s.asking()
 	if typ == wire.Describe && body[0] == 'S' {
-		to, p, rewrite := s.serverName(name)
+		to, p, rewrite, wait := s.serverName(name)
+		if wait {
+			return 0
+		}
 		var stmt *backend.Statement
 		if p != nil {
 			stmt = p.stmt
@@ -224,29 +230,28 @@ func (s *session) closeStatement(p *preparedName, n int) int {
 
 // serverName returns what the server calls the statement that the client calls
 // name, and whether that is something else. The server will hold it by the time
-// it is asked for it. p is nil for one that has no name, or is not known.
-func (s *session) serverName(name []byte) (to string, p *preparedName, rewrite bool) {
+// it is asked for it. p is nil for one that has no name, or is not known. wait
+// means that the message has to wait for answers.
+func (s *session) serverName(name []byte) (to string, p *preparedName, rewrite, wait bool) {
 	if len(name) == 0 {
 		to, rewrite = s.unnamedName()
-		return to, nil, rewrite
+		return to, nil, rewrite, false
 	}
 	if !s.tracking() {
-		return "", nil, false
+		return "", nil, false, false
 	}
 	if p := s.statement[string(name)]; p != nil {
 		s.present(p)
 		s.srv.Ensure(&s.w.toServer, p.stmt)
-		return p.stmt.Name, p, true
+		return p.stmt.Name, p, true, false
 	}
 	// The server says that there is no such statement, unless the client
 	// prepared it by SQL. It must not reach somebody else's by guessing.
-	if s.srv.TxStatus() != 0 {
-		s.agree(string(name))
-	}
+	wait = !s.agree(string(name))
 	if bytes.HasPrefix(name, []byte(backend.StatementPrefix)) {
-		return strings.ToLower(string(name)), nil, true
+		return strings.ToLower(string(name)), nil, true, wait
 	}
-	return "", nil, false
+	return "", nil, false, wait
 }
 
 // present has p stand for what its query means by now, if the server must be told
