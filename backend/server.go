@@ -139,7 +139,10 @@ func NewServer(t *Target, l *Login, o ServerOptions) (*Server, error) {
 }
 
 // Hold makes h the one who gets the replies.
-func (s *Server) Hold(h Holder) { s.holder = h }
+func (s *Server) Hold(h Holder) {
+	s.holder = h
+	s.sql.own = false
+}
 
 // Clean reports whether the server can go to somebody else: it is idle outside
 // a transaction, owes nothing, reads no COPY and has got every message whole.

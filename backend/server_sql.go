@@ -21,14 +21,19 @@ type SQLStatement struct {
 type sqlNames struct {
 	byName map[string]*SQLStatement // nil: there may be something by that name
 	stray  bool                     // … and by any other name, too
+	own    bool                     // … which is the present holder's
 }
 
+// HoldsSQL reports whether there may be statements that were prepared by SQL.
+func (s *Server) HoldsSQL() bool { return s.sql.stray || len(s.sql.byName) > 0 }
+
 // KnowsSQL reports whether the name stands for want on the server, or for
-// nothing if want is nil. It also says no when there are too many names.
+// nothing if want is nil, or for what only the server knows that the holder has
+// done. It also says no when there are too many names.
 func (s *Server) KnowsSQL(name string, want *SQLStatement) bool {
 	have, known := s.sql.byName[name]
 	if want == nil {
-		return !known && !s.sql.stray && len(s.sql.byName) < s.maxPrepared()
+		return !known && (s.sql.own || !s.sql.stray && len(s.sql.byName) < s.maxPrepared())
 	}
 	return have != nil && *have == *want
 }
@@ -123,7 +128,7 @@ func (s *Server) NoDecoy(g *evloop.Gather, name string) {
 func (s *Server) preparedSQL(r *request) {
 	st, ok := r.undo.(*SQLStatement)
 	if !ok {
-		s.sql.stray = true // it was hidden behind something else
+		s.sql.stray, s.sql.own = true, true // it was hidden behind something else
 		return
 	}
 	if s.sql.byName == nil {
@@ -131,6 +136,19 @@ func (s *Server) preparedSQL(r *request) {
 	}
 	s.sql.byName[st.Name] = st
 	r.undo = nil
+}
+
+// HiddenSQL notes that the holder is about to change what a name stands for, in a
+// way that only the server knows.
+func (s *Server) HiddenSQL(name string) {
+	delete(s.sql.byName, name)
+	s.sql.stray = true
+	for i := range s.requests.len() {
+		r := s.requests.at(i)
+		if st, ok := r.undo.(*SQLStatement); ok && st.Name == name && r.kind != wire.Close {
+			r.undo = nil // what it prepares does not last
+		}
+	}
 }
 
 // DoubtSQL notes that names may stand for nothing by now.

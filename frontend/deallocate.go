@@ -36,8 +36,7 @@ func (s *session) deallocate(n int, m []byte) (used int, wait bool) {
 	p, st := s.statement[name], s.sql[name]
 	switch {
 	case p == nil && st == nil:
-		// It must not be somebody else's who has prepared it by SQL.
-		return 0, !s.need() || !s.agree(name)
+		return 0, false
 	case tx != 'I' && tx != 'T':
 		return 0, p == nil && s.await()
 	case p != nil:

@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pgvalet/pgvalet/backend"
@@ -15,26 +16,31 @@ import (
 const (
 	// maxSQLStatement bounds the PREPARE commands that are remembered.
 	maxSQLStatement = 64 << 10
-	// maxSQLSearch is how much of a query is searched for EXECUTE.
+	// maxSQLSearch is how much of a query is searched for names.
 	maxSQLSearch = 4 << 10
 )
 
 // sqlNames looks at a simple query of n bytes, of which m is here, for commands
 // that name prepared statements. It returns how many bytes of m are done with, 0
-// for none, and whether it must see more first, or wait. Clients that send no
-// such command pay for a look at the first letter.
+// for none, and whether it must see more first, or wait. Where nobody sends such
+// commands, a query costs a look at its first letter.
 func (s *session) sqlNames(n int, m []byte) (used int, wait bool) {
-	switch firstLetter(m[wire.HeaderLen:]) {
+	first := firstLetter(m[wire.HeaderLen:])
+	switch first {
 	case 0:
 		return 0, len(m) < min(n, maxSQLSearch) // nothing of it is here yet
 	case 'd':
-		return s.deallocate(n, m)
+		used, wait = s.deallocate(n, m)
 	case 'p':
-		return s.prepareSQL(n, m)
-	case 'e':
-		return 0, s.executeSQL(n, m)
+		used, wait = s.prepareSQL(n, m)
 	}
-	return 0, s.sql != nil && s.executeSQL(n, m)
+	if used > 0 || wait {
+		return used, wait
+	}
+	if !s.need() {
+		return 0, true
+	}
+	return 0, (first == 'e' || s.sql != nil || s.srv.HoldsSQL()) && s.executeSQL(n, m)
 }
 
 // firstLetter returns what the query begins with, behind white space, in lower
@@ -58,7 +64,8 @@ func (s *session) prepareSQL(n int, m []byte) (used int, wait bool) {
 	if name == "" {
 		return 0, false
 	}
-	if !s.need() || s.srv.TxStatus() == 0 && s.await() || !s.agree(name) {
+	executed, changed := namedBy(m[wire.HeaderLen:min(len(m), maxSQLSearch)])
+	if !s.need() || s.srv.TxStatus() == 0 && s.await() || !s.agree(slices.Concat([]string{name}, executed, changed)...) {
 		return 0, true
 	}
 	s.asking()
@@ -72,17 +79,40 @@ func (s *session) prepareSQL(n int, m []byte) (used int, wait bool) {
 	} else {
 		s.srv.Expect(wire.Query)
 	}
+	if len(changed) > 1 { // what stands behind this PREPARE
+		s.hidden(changed[1:])
+	}
 	return s.begin(n, m), false
 }
 
-// executeSQL sees to it that the names which a query executes stand for what the
-// client has prepared. It reports whether the query has to wait.
+// executeSQL sees to it that the names in a query stand for what the client has
+// prepared. It reports whether the query has to wait.
 func (s *session) executeSQL(n int, m []byte) (wait bool) {
 	if len(m) < min(n, maxSQLSearch) {
 		return true
 	}
-	names := executedBy(m[wire.HeaderLen:min(len(m), maxSQLSearch)])
-	return len(names) > 0 && (!s.need() || !s.agree(names...))
+	executed, changed := namedBy(m[wire.HeaderLen:min(len(m), maxSQLSearch)])
+	if len(executed)+len(changed) == 0 {
+		return false
+	}
+	failed := s.srv.TxStatus() == 'E' // the server refuses to change anything
+	if !s.agree(append(executed, changed...)...) {
+		return true
+	}
+	if !failed {
+		s.hidden(changed)
+	}
+	return false
+}
+
+// hidden forgets names that a query prepares or deallocates behind something else.
+// What it does to them is known to the server only: there they stand for it as
+// long as the client has that server.
+func (s *session) hidden(names []string) {
+	for _, name := range names {
+		delete(s.sql, name)
+		s.srv.HiddenSQL(name)
+	}
 }
 
 // agree has the server know the names as the client does. It reports false while
@@ -154,21 +184,39 @@ func preparedBy(sql string) (name string) {
 	return name
 }
 
-// executedBy returns the names behind EXECUTE in a query, wherever it stands: in
-// EXPLAIN, behind another command. One that is not meant does no harm.
-func executedBy(sql []byte) (names []string) {
-	const word = "execute"
-	for i := 0; i+len(word) < len(sql); i++ {
-		if sql[i]|0x20 != 'e' || i > 0 && inIdentifier(sql[i-1]) || !strings.EqualFold(string(sql[i:i+len(word)]), word) {
+// namedBy returns the names behind EXECUTE in a query, and those behind PREPARE
+// and DEALLOCATE, wherever that stands: in EXPLAIN, behind another command. One
+// that is not meant does little harm.
+func namedBy(sql []byte) (executed, changed []string) {
+	for i, c := range sql {
+		var word string
+		switch c | 0x20 {
+		case 'e':
+			word = "execute"
+		case 'p':
+			word = "prepare"
+		case 'd':
+			word = "deallocate"
+		default:
 			continue
 		}
-		if rest, ok := cutKeyword(string(sql[i:min(len(sql), i+maxDeallocate)]), word); ok {
-			if name, ok := leadingIdentifier(rest); ok {
-				names = append(names, name)
-			}
+		if i+len(word) >= len(sql) || i > 0 && inIdentifier(sql[i-1]) || !strings.EqualFold(string(sql[i:i+len(word)]), word) {
+			continue
+		}
+		rest, ok := cutKeyword(string(sql[i:min(len(sql), i+maxDeallocate)]), word)
+		if !ok {
+			continue
+		}
+		name, ok := leadingIdentifier(rest)
+		switch {
+		case !ok || word == "prepare" && name == "transaction" || word == "deallocate" && name == "prepare":
+		case word == "execute":
+			executed = append(executed, name)
+		default:
+			changed = append(changed, name)
 		}
 	}
-	return names
+	return executed, changed
 }
 
 // leadingIdentifier returns the name that sql begins with.

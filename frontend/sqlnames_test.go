@@ -266,12 +266,62 @@ func TestSQLPrepareStray(t *testing.T) {
 	}
 	// Those that a server has lost unseen are there again after one failure.
 	b.do("execute x")
-	a.do("do $$ begin execute 'deallocate x'; end $$")
+	a.do("do $$ begin execute 'deall' || 'ocate x'; end $$")
 	b.query("execute x")
 	b.want("ERROR 26000…", "Z I")
 	for range 2 {
 		b.query("execute x")
 		b.want("T", "D b", "C SELECT 1", "Z I")
+	}
+}
+
+// TestSQLPrepareHidden: a PREPARE that stands behind another command, or comes by
+// the extended protocol, holds for the rest of the transaction, and for nobody
+// else, who can do the same.
+func TestSQLPrepareHidden(t *testing.T) {
+	r := newRig(t, "")
+	a, b, plain := r.client(), r.client(), r.client()
+	a.do("prepare p as select 'a'")
+	for range 3 {
+		for _, c := range []*wireClient{a, b} {
+			want := map[*wireClient]string{a: "new a", b: "new b"}[c]
+			hidden := "; prepare p as select '" + want + "'"
+			if c == a {
+				hidden = "; deallocate p" + hidden
+			}
+			c.query("begin" + hidden)
+			c.until("Z T")
+			for range 2 {
+				c.query("execute p")
+				c.want("T", "D "+want, "C SELECT 1", "Z T")
+			}
+			c.do("commit")
+			if c == a {
+				a.query("execute p")
+				a.want("ERROR 26000…", "Z I")
+				a.do("prepare p as select 'a'")
+				a.query("execute p")
+				a.want("T", "D a", "C SELECT 1", "Z I")
+			}
+			// Who has prepared nothing has nothing, wherever it asks.
+			plain.query("select 1; execute p")
+			plain.want("T", "D 1", "C SELECT 1", "ERROR 26000…", "Z I")
+		}
+	}
+	a.do("deallocate p")
+	a.query("begin; prepare p as select 1; prepare q as select 2")
+	a.until("Z T")
+	a.query("deallocate q")
+	a.want("C DEALLOCATE", "Z T")
+	a.send(parse("", "prepare e as select 3"), bind(""), execute, syncMsg)
+	a.want("1", "2", "C PREPARE", "Z T")
+	a.query("execute p; execute e")
+	a.want("T", "D 1", "C SELECT 1", "T", "D 3", "C SELECT 1", "Z T")
+	a.do("commit")
+	// Nor is it there when it is over by the same query.
+	for range 2 {
+		a.query("prepare o as select 4; execute o; deallocate o")
+		a.want("C PREPARE", "T", "D 4", "C SELECT 1", "C DEALLOCATE", "Z I")
 	}
 }
 
@@ -365,7 +415,7 @@ func TestSQLNames(t *testing.T) {
 		"end": nil, "execute": nil, "execute ": nil, "reexecute a": nil, "executed a": nil, "\u00e4execute a": nil,
 		"execute " + strings.Repeat("n", 64): nil, "execute\x00": nil, "execute e\x00": {"e"},
 	} {
-		if got := executedBy([]byte(sql)); !slices.Equal(got, want) {
+		if got, _ := namedBy([]byte(sql)); !slices.Equal(got, want) {
 			t.Errorf("%q executes %q, want %q", sql, got, want)
 		}
 	}
@@ -376,7 +426,8 @@ func FuzzSQLNames(f *testing.F) {
 	f.Add("prepare a as select 1")
 	f.Add(`EXPLAIN EXECUTE "a""b"(1)`)
 	f.Fuzz(func(t *testing.T, sql string) {
-		names := executedBy([]byte(sql))
+		executed, changed := namedBy([]byte(sql))
+		names := append(executed, changed...)
 		if name := preparedBy(sql); name != "" {
 			names = append(names, name)
 		}
@@ -385,7 +436,7 @@ func FuzzSQLNames(f *testing.F) {
 			if again := preparedBy("prepare " + quoted + " as select 1"); again != name {
 				t.Errorf("%q: %q, then %q", sql, name, again)
 			}
-			if again := executedBy([]byte("execute " + quoted)); len(again) == 0 || again[0] != name {
+			if again, _ := namedBy([]byte("execute " + quoted)); len(again) == 0 || again[0] != name {
 				t.Errorf("%q: %q, then %q", sql, name, again)
 			}
 		}
