@@ -139,6 +139,83 @@ func (c *stressClient) parameter(ctx context.Context) error {
 	return c.query(ctx)
 }
 
+// sqlPrepare uses statements that are prepared by SQL, by the same few names as
+// others do.
+func (c *stressClient) sqlPrepare(ctx context.Context) error {
+	name, token := fmt.Sprintf("p%d", rand.IntN(4)), c.token()
+	own := c.prepared[name]
+	exec := func(sql string) error {
+		_, err := c.conn.PgConn().Exec(ctx, sql).ReadAll()
+		return err
+	}
+	execute := func(command, want string) error {
+		results, err := c.conn.PgConn().Exec(ctx, command+" "+name).ReadAll()
+		if want == "" {
+			return expectCode(err, "26000")
+		}
+		if err != nil {
+			return err
+		}
+		if got := string(results[len(results)-1].Rows[0][0]); got != want {
+			return wrong("%s is %q, want %q", name, got, want)
+		}
+		return nil
+	}
+	prepare := "prepare " + name + " as select '" + token + "'"
+	switch rand.IntN(8) {
+	case 0:
+		if own != "" {
+			return expectCode(exec(prepare), "42P05")
+		}
+		c.prepared[name] = token
+		return exec(prepare)
+	case 1:
+		delete(c.prepared, name)
+		err := exec("deallocate " + name)
+		if own == "" {
+			err = expectCode(err, "26000")
+		}
+		return err
+	case 2: // unseen, and only for the transaction
+		begin := "begin; "
+		if own != "" {
+			begin += "deallocate " + name + "; "
+		}
+		delete(c.prepared, name)
+		if err := exec(begin + prepare); err != nil {
+			return err
+		}
+		for range rand.IntN(3) {
+			if err := execute("execute", token); err != nil {
+				return err
+			}
+		}
+		return exec("commit")
+	case 3:
+		return execute("select 1; execute", own)
+	default:
+		return execute("execute", own)
+	}
+}
+
+// dates runs a statement whose meaning depends on DateStyle. Who changes that
+// may get either, until it leaves; nobody else may notice.
+func (c *stressClient) dates(ctx context.Context) error {
+	if rand.IntN(20) == 0 {
+		c.changed = true
+		_, err := c.conn.PgConn().Exec(ctx, "SET DateStyle = 'ISO, "+[]string{"MDY", "DMY"}[rand.IntN(2)]+"'").ReadAll()
+		return err
+	}
+	var month int
+	if err := c.conn.QueryRow(ctx, "SELECT extract(month FROM '01/02/2024'::date)::int").Scan(&month); err != nil {
+		return err
+	}
+	if month != 1 && !c.changed {
+		return wrong("month %d, want 1", month)
+	}
+	return nil
+}
+
 // copyOut reads rows by COPY.
 func (c *stressClient) copyOut(ctx context.Context) error {
 	token, want := c.token(), rand.IntN(3000)

@@ -91,6 +91,9 @@ type stressClient struct {
 	conn *pgx.Conn
 	n    int
 	app  string // what application_name has to be now
+
+	prepared map[string]string // by SQL: what EXECUTE of a name has to return
+	changed  bool              // DateStyle is not what it was
 }
 
 // stressKind is what a kind of client does.
@@ -113,6 +116,8 @@ var stressKinds = []stressKind{
 	{"parameters", "exec", (*stressClient).parameter},
 	{"COPY out", "exec", (*stressClient).copyOut},
 	{"COPY in", "exec", (*stressClient).copyIn},
+	{"PREPARE", "simple_protocol", (*stressClient).sqlPrepare},
+	{"dates", "cache_statement", (*stressClient).dates},
 	{"pipelines", "exec", (*stressClient).pipeline},
 	{"cancels", "exec", (*stressClient).cancel},
 	{"leavers", "exec", (*stressClient).vanish},
@@ -164,7 +169,7 @@ func (c *stressClient) within(step func(*stressClient, context.Context) error) e
 var errStuck = errors.New("stuck")
 
 func (c *stressClient) arrive() error {
-	c.app = c.id
+	c.app, c.prepared, c.changed = c.id, make(map[string]string), false
 	return c.within(func(c *stressClient, ctx context.Context) (err error) {
 		c.conn, err = c.p.dial(ctx, "application_name", c.id, "default_query_exec_mode", c.kind.mode)
 		return err
