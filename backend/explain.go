@@ -109,6 +109,7 @@ func (e *LoginError) explain() Explanation {
 		return x
 	}
 	x := Explanation{Detail: e.Detail, Hint: e.Hint}
+	dsql, ofDSQL := e.byDSQL()
 	advise := func(r Reason, hint string) Explanation {
 		x.Reason = r
 		if x.Hint == "" {
@@ -118,12 +119,11 @@ func (e *LoginError) explain() Explanation {
 	}
 	switch {
 	case e.tokenRefused():
-		x.Detail = "The server does not say why it refuses an IAM token."
-		hint := refusedHint(e.at.action)
-		if e.suspicion != "" {
-			hint = e.suspicion + " " + hint
-		}
-		return advise(TokenRefused, hint)
+		return e.explainRefused()
+	case ofDSQL && strings.HasPrefix(dsql, dsqlWakesUp):
+		return advise(NotReady, "The cluster was inactive and wakes up; the login is tried again by itself.")
+	case ofDSQL && e.Code == "53300":
+		return advise(ServerFull, "The cluster has no connection to spare: the pool sizes of all who use it add up to more than its quota of connections.")
 	case e.Code == "28000" && !e.at.authenticated && (strings.HasSuffix(e.Message, "no encryption") || strings.HasSuffix(e.Message, "SSL off")):
 		return advise(HBARefused, tlsHint)
 	case e.Code == "28000" && strings.Contains(e.Message, "pg_hba.conf"):
@@ -146,6 +146,43 @@ func (e *LoginError) explain() Explanation {
 		return advise(ProtocolBroken, "")
 	}
 	return x
+}
+
+// explainRefused is for an IAM token that the server did not take. What it says
+// beyond that names whom it knows the token's signer as: that is for the log.
+func (e *LoginError) explainRefused() Explanation {
+	detail := "The server does not say why it refuses an IAM token."
+	if e.Hint != "" {
+		detail = "The pooler's log has what the server says of it."
+	}
+	hint := e.suspicion
+	if strings.HasPrefix(e.Hint, dsqlTooOld) {
+		hint = "The server says that the signature has expired: this machine's clock is slow."
+	}
+	action := e.at.action
+	if _, ok := e.byDSQL(); ok && !isDSQL(action) { // it was taken for RDS
+		action = "dsql:DbConnect"
+		hint = "The server is Aurora DSQL: set server_auth to dsql."
+	}
+	return Explanation{TokenRefused, detail, strings.TrimSpace(hint + " " + refusedHint(action))}
+}
+
+// What Aurora DSQL says of a connection that it does not accept, whatever the
+// SQLSTATE: users have seen 28000 and 08006 with the same words. Source: Aurora
+// DSQL User Guide, "Cluster quotas and database limits"; reports of users.
+const (
+	dsqlNotAccepted = "unable to accept connection, "
+	dsqlDenied      = "access denied"
+	dsqlWakesUp     = "waking up cluster"
+	dsqlTooOld      = "Signature expired" // a hint
+)
+
+// byDSQL returns why Aurora DSQL does not accept a connection.
+func (e *LoginError) byDSQL() (why string, ok bool) {
+	if n := len(dsqlNotAccepted); len(e.Message) >= n && strings.EqualFold(e.Message[:n], dsqlNotAccepted) {
+		return e.Message[n:], true
+	}
+	return "", false
 }
 
 // grantHint is for a role that RDS asks for a password.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/pgvalet/pgvalet/auth"
@@ -122,7 +123,8 @@ func tokenRefused(err error) bool {
 }
 
 // tokenRefused reports whether the server did not take the IAM token. RDS Proxy
-// has a text of its own for it, and other texts for what is not the token's fault.
+// and Aurora DSQL have texts of their own for it, under whatever SQLSTATE, and RDS
+// Proxy has other texts for what is not the token's fault.
 func (e *LoginError) tokenRefused() bool {
 	if !e.at.tokenSent || e.at.authenticated {
 		return false
@@ -130,5 +132,6 @@ func (e *LoginError) tokenRefused() bool {
 	if x, ok := e.byProxy(); ok {
 		return x.Reason == TokenRefused
 	}
-	return e.Code == "28000"
+	dsql, _ := e.byDSQL()
+	return e.Code == "28000" || strings.HasPrefix(dsql, dsqlDenied)
 }

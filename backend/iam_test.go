@@ -287,6 +287,50 @@ func TestIAMRefusedByProxy(t *testing.T) {
 	}
 }
 
+// Aurora DSQL refuses a token with 28000 or with 08006, and says of whom: that is
+// for the log and not for clients.
+func TestIAMRefusedByDSQL(t *testing.T) {
+	for _, tt := range []struct {
+		refusal backendtest.Refusal
+		action  string
+		hint    string
+	}{
+		{backendtest.DSQLDenied, "dsql:DbConnect", "allows dsql:DbConnect on the cluster"},
+		{backendtest.DSQLDenied, "rds-db:connect", "set server_auth to dsql"},
+		{backendtest.DSQLTooOld, "dsql:DbConnectAdmin", "clock is slow"},
+	} {
+		r := startRDS(t)
+		r.Set(func(k *backendtest.Knobs) { k.Refusal = &tt.refusal })
+		if tt.action != "rds-db:connect" {
+			r.target.IAM.Key.Service = auth.DSQL
+		}
+		_, err := Connect(testContext(t), r.target)
+		wantLoginError(t, err, tt.refusal.Code, tt.refusal.Message)
+		e := Explain(err)
+		if !IsTokenRefused(err) || e.Reason != TokenRefused || r.asked != 2 || r.invalidated == 0 {
+			t.Errorf("%s: token refused: %v, %v, %d asked, %d invalidated", tt.action, IsTokenRefused(err), e.Reason, r.asked, r.invalidated)
+		}
+		if !strings.Contains(e.Hint, tt.hint) || strings.Contains(e.Detail+e.Hint, "123456789012") {
+			t.Errorf("%s: explained as %+v", tt.action, e)
+		}
+		if !strings.Contains(err.Error(), tt.refusal.Hint) {
+			t.Errorf("the log does not have the server's hint: %v", err)
+		}
+	}
+	for refusal, want := range map[*backendtest.Refusal]Explanation{
+		&backendtest.DSQLWakesUp:     {NotReady, "", "wakes up"},
+		&backendtest.DSQLTooManyOpen: {ServerFull, "", "quota"},
+		&backendtest.DSQLTooFast:     {LoginThrottled, "", "iam_login_rate"},
+	} {
+		r := startRDS(t)
+		r.Set(func(k *backendtest.Knobs) { k.Refusal = refusal })
+		_, err := Connect(testContext(t), r.target)
+		if e := Explain(err); e.Reason != want.Reason || !strings.Contains(e.Hint, want.Hint) {
+			t.Errorf("%s: explained as %+v", refusal.Message, e)
+		}
+	}
+}
+
 // Aurora DSQL takes tokens of another kind, and has other words.
 func TestDSQLLogin(t *testing.T) {
 	const host = "abcdefghijklmnopqrst012345.dsql.eu-west-1.on.aws"

@@ -327,10 +327,10 @@ func (p *Pool) hasPresent() bool {
 // configuration, has refused the login. A server that is starting up or
 // cannot be reached is worth the wait.
 func final(err error) bool {
-	if said, ok := errors.AsType[*backend.LoginError](err); ok {
-		switch said.Code {
-		case "57014", // authentication_timeout: RDS's IAM agent has no time for it, on a small instance mostly
-			"57P01", "57P02", "57P03": // it goes down, has crashed, or comes up
+	if _, ok := errors.AsType[*backend.LoginError](err); ok {
+		switch backend.Explain(err).Reason {
+		case backend.NoAnswer, // authentication_timeout: RDS's IAM agent has no time for it, on a small instance mostly
+			backend.NotReady: // it goes down, has crashed, or comes up
 			return false
 		}
 		return true

@@ -18,6 +18,7 @@ func TestFinal(t *testing.T) {
 		{&backend.LoginError{Code: "3D000"}, true},
 		{&backend.LoginError{Code: "57P01"}, false},
 		{&backend.LoginError{Code: "57P03"}, false},
+		{&backend.LoginError{Code: "08006", Message: "unable to accept connection, waking up cluster, please retry later"}, false},
 		{&backend.ConnectError{Kind: backend.ConnectFailed, Err: errors.New("refused")}, false},
 		{&backend.ConnectError{Kind: backend.ConnectionLost, Err: errors.New("end")}, false},
 		{&backend.ConnectError{Kind: backend.BadCertificate, Err: errors.New("expired")}, true},

@@ -122,7 +122,7 @@ func (p *Pool) logAttempt(t *backend.Target, err error, age time.Duration) {
 // not. A role or a database is the same everywhere.
 func tryNextHost(err error) bool {
 	if said, ok := errors.AsType[*backend.LoginError](err); ok {
-		return said.Code[:min(2, len(said.Code))] != "28" && said.Code != "3D000"
+		return !backend.IsTokenRefused(err) && said.Code[:min(2, len(said.Code))] != "28" && said.Code != "3D000"
 	}
 	if c, ok := errors.AsType[*backend.ConnectError](err); ok {
 		return c.Kind != backend.NoToken && c.Kind != backend.BadTarget && c.Kind != backend.AuthImpossible

@@ -9,6 +9,7 @@ import (
 // Refusal is an error that ends a login for another reason than who logs in.
 type Refusal struct {
 	Code, Message string
+	Hint          string
 	After         bool // not before the login is authenticated
 }
 
@@ -25,9 +26,16 @@ var (
 	ReservedSlots  = Refusal{Code: "53300", Message: "remaining connection slots are reserved for non-replication superuser connections", After: true}
 )
 
-// What Aurora DSQL says at its limits. Source: Aurora DSQL User Guide, "Cluster
-// quotas and database limits".
+// What Aurora DSQL says. Sources: Aurora DSQL User Guide, "Cluster quotas and
+// database limits"; reports of users, who saw the denial under 28000 and 08006,
+// and do not give the SQLSTATE of a cluster that wakes up.
 var (
+	DSQLDenied = Refusal{
+		Code: "08006", Message: "unable to accept connection, access denied", After: true,
+		Hint: "User: arn:aws:sts::123456789012:assumed-role/pooler/1f2e3d is not authorized to perform: dsql:DbConnect",
+	}
+	DSQLTooOld      = Refusal{Code: "08006", Message: "unable to accept connection, access denied", After: true, Hint: "Signature expired: 20261123T164244Z is now earlier than 20261123T170000Z"}
+	DSQLWakesUp     = Refusal{Code: "08006", Message: "unable to accept connection, waking up cluster, please retry later", After: true}
 	DSQLTooManyOpen = Refusal{Code: "53300", Message: "Unable to accept connection, too many open connections", After: true}
 	DSQLTooFast     = Refusal{Code: "53400", Message: "Unable to accept connection, rate exceeded", After: true}
 )
@@ -86,7 +94,9 @@ func (r *RDS) logLogin(at time.Time, user string, key AccessKey, err error) {
 // nil for none.
 func (s *rdsSession) refusal(after bool) error {
 	if r := s.knobs.Refusal; r != nil && r.After == after {
-		return fatal(r.Code, "postmaster.c", 2416, "ProcessStartupPacket", "%s", r.Message)
+		e := fatal(r.Code, "postmaster.c", 2416, "ProcessStartupPacket", "%s", r.Message)
+		e.response.Hint = r.Hint
+		return e
 	}
 	return nil
 }

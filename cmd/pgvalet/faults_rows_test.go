@@ -266,7 +266,7 @@ var faults = []fault{
 	},
 	{
 		name: "Aurora DSQL: too many sessions", strike: refusal(backendtest.DSQLTooManyOpen), mend: wellAgain,
-		code: "53300", says: "Unable to accept connection, too many open connections", hint: "max_connections", reason: "server_full",
+		code: "53300", says: "Unable to accept connection, too many open connections", hint: "quota of connections", reason: "server_full",
 	},
 }
 
