@@ -80,14 +80,25 @@ var proxyTexts = []struct {
 	begin string
 	Explanation
 }{
-	{"IAM authentication failed for user", Explanation{TokenRefused, "", refusedHint("rds-db:connect") + " The IAM policy must name the proxy's own resource ID (prx-…)."}},
+	{"IAM authentication failed for user", proxyRefused},
+	{"The IAM authentication failed for the role", proxyRefused},
 	{"The IAM authentication failed because of too many competing requests", Explanation{LoginThrottled, "", throttledHint}},
 	{"This RDS Proxy requires TLS connections", Explanation{HBARefused, "", tlsHint}},
 	{"IAM authentication is allowed only with SSL connections", Explanation{HBARefused, "", tlsHint}},
+	{"IAM is allowed only with SSL connections", Explanation{HBARefused, "", tlsHint}},
 	{"This RDS proxy has no credentials for the role", Explanation{NoSuchDatabase, "", "The proxy needs a Secrets Manager secret for this role, or IAM authentication from end to end (DefaultAuthScheme IAM_AUTH)."}},
 	{"RDS Proxy supports only IAM, MD5, or SCRAM authentication", Explanation{HBARefused, "", "Set the authentication of this role at the proxy to IAM."}},
+	{"RDS supports only IAM or MD5 authentication", Explanation{HBARefused, "", "Set the authentication of this role at the proxy to IAM."}},
+	{"The password that was provided for the role", Explanation{PasswordRefused, "", "With server_auth = iam, the proxy must require IAM authentication for this role (IAMAuth); else the password must be that of the role's secret in Secrets Manager."}},
+	{"The maximum number of client connections to the proxy exceeded", Explanation{ServerFull, "", "The proxy takes no more clients: look at the pool sizes of all who use it."}},
+	{"Rate of connection to proxy exceeded", Explanation{LoginThrottled, "", throttledHint}},
+	{"Feature not supported: RDS Proxy currently doesn't support streaming replication", Explanation{ConfigurationWrong, "", "Replication needs an endpoint of the database itself as host."}},
+	{"Feature not supported: RDS Proxy currently doesn't support the option", Explanation{ConfigurationWrong, "", "Take it out of what the database's entry sets (client_encoding, datestyle, timezone, application_name)."}},
 	{"Timed-out waiting to acquire database connection", Explanation{ServerFull, "", "The proxy has no connection to the database to spare: look at MaxConnectionsPercent and at the pool sizes of those who use it."}},
 }
+
+// proxyRefused is for a token that RDS Proxy does not take.
+var proxyRefused = Explanation{TokenRefused, "", refusedHint("rds-db:connect") + " The IAM policy must name the proxy's own resource ID (prx-…)."}
 
 const (
 	throttledHint = "Logins are tried again by themselves. Look at iam_login_rate, over everything that logs in to this endpoint, and at server_lifetime: sessions should be few and long."
@@ -96,6 +107,9 @@ const (
 
 // byProxy explains what RDS Proxy itself says.
 func (e *LoginError) byProxy() (x Explanation, ok bool) {
+	if isDSQL(e.at.action) {
+		return Explanation{}, false
+	}
 	for _, p := range proxyTexts {
 		if strings.HasPrefix(e.Message, p.begin) {
 			return p.Explanation, true
@@ -106,6 +120,9 @@ func (e *LoginError) byProxy() (x Explanation, ok bool) {
 
 func (e *LoginError) explain() Explanation {
 	if x, ok := e.byProxy(); ok {
+		if x.Reason == TokenRefused {
+			x.Hint = strings.TrimSpace(e.suspicion + " " + x.Hint)
+		}
 		return x
 	}
 	x := Explanation{Detail: e.Detail, Hint: e.Hint}

@@ -133,5 +133,5 @@ func (e *LoginError) tokenRefused() bool {
 		return x.Reason == TokenRefused
 	}
 	dsql, _ := e.byDSQL()
-	return e.Code == "28000" || strings.HasPrefix(dsql, dsqlDenied)
+	return e.Code == "28000" || strings.HasPrefix(dsql, dsqlDenied) || isDSQL(e.at.action) && strings.HasPrefix(e.Message, "IAM authentication failed")
 }

@@ -271,11 +271,17 @@ func TestIAMRefusedByProxy(t *testing.T) {
 		refusal      backendtest.Refusal
 		asked        int
 		tokenRefused bool
+		reason       Reason
+		hint         string
 	}{
-		{backendtest.ProxyTokenRefused, 2, true},
-		{backendtest.ProxyTooManyRequests, 2, false},
-		{backendtest.ProxyNoSecret, 1, false},
-		{backendtest.ProxyNoConnection, 1, false},
+		{backendtest.ProxyTokenRefused, 2, true, TokenRefused, "(prx-…)"},
+		{backendtest.ProxyRoleRefused, 2, true, TokenRefused, "(prx-…)"},
+		{backendtest.ProxyTooManyRequests, 2, false, LoginThrottled, "iam_login_rate"},
+		{backendtest.ProxyTooFast, 2, false, LoginThrottled, "iam_login_rate"},
+		{backendtest.ProxyTooManyClients, 1, false, ServerFull, "no more clients"},
+		{backendtest.ProxyWrongPassword, 1, false, PasswordRefused, "IAMAuth"},
+		{backendtest.ProxyNoSecret, 1, false, NoSuchDatabase, "Secrets Manager"},
+		{backendtest.ProxyNoConnection, 1, false, ServerFull, "MaxConnectionsPercent"},
 	} {
 		r := startRDS(t)
 		r.Set(func(k *backendtest.Knobs) { k.Refusal = &tt.refusal })
@@ -283,6 +289,9 @@ func TestIAMRefusedByProxy(t *testing.T) {
 		wantLoginError(t, err, tt.refusal.Code, tt.refusal.Message)
 		if IsTokenRefused(err) != tt.tokenRefused || r.asked != tt.asked || (r.invalidated > 0) != tt.tokenRefused {
 			t.Errorf("%s: token refused: %v, %d asked, %d invalidated", tt.refusal.Message, IsTokenRefused(err), r.asked, r.invalidated)
+		}
+		if e := Explain(err); e.Reason != tt.reason || !strings.Contains(e.Hint, tt.hint) {
+			t.Errorf("%s: explained as %+v", tt.refusal.Message, e)
 		}
 	}
 }

@@ -41,8 +41,13 @@ var (
 )
 
 // What RDS Proxy says. Source: Amazon RDS User Guide, "Troubleshooting for RDS
-// Proxy"; the guide does not give the SQLSTATEs.
+// Proxy"; the guide does not give the SQLSTATEs. Users have seen 28P01 for a
+// token that is refused for a role.
 var (
+	ProxyRoleRefused     = Refusal{Code: "28P01", Message: "The IAM authentication failed for the role app. Check the IAM token for this role and try again.", After: true}
+	ProxyWrongPassword   = Refusal{Code: "28P01", Message: "The password that was provided for the role app is wrong.", After: true}
+	ProxyTooManyClients  = Refusal{Code: "08004", Message: "The maximum number of client connections to the proxy exceeded 1000.", After: true}
+	ProxyTooFast         = Refusal{Code: "08004", Message: "Rate of connection to proxy exceeded 100.", After: true}
 	ProxyTooManyRequests = Refusal{Code: "28000", Message: "The IAM authentication failed because of too many competing requests.", After: true}
 	ProxyNoSecret        = Refusal{Code: "28000", Message: "This RDS proxy has no credentials for the role app. Check the credentials for this role and try again.", After: true}
 	ProxyTokenRefused    = Refusal{Code: "28000", Message: "IAM authentication failed for user app. Check the IAM token for this user and try again.", After: true}
