@@ -90,6 +90,7 @@ type ConnectError struct {
 	// hint, when not empty, is for clients too: what to look at next.
 	hint         string
 	tokenTooLong bool // it was not sent, or seems to be why the server closed the connection
+	noProcess    bool // the server has none for the connection
 	notInRDSIAM  bool // the server asked for a password where a token was to do
 }
 

@@ -38,6 +38,7 @@ const (
 	NoSuchDatabase             // the database is not there, or not for this user
 	ConfigurationWrong         // the configuration cannot work
 	ProtocolBroken             // it says what no PostgreSQL says
+	RoleRefused                // it knows who we are, and the role may not log in
 	ReasonCount
 )
 
@@ -46,7 +47,7 @@ func (r Reason) String() string {
 	return [...]string{
 		"other", "no_credentials", "credentials_expired", "role_not_assumable", "web_identity_refused", "clock_wrong", "credentials_unreachable",
 		"token_refused", "throttled", "not_in_rds_iam", "token_too_long", "password_refused", "hba_refused", "certificate", "tls",
-		"dns", "unreachable", "timeout", "hung_up", "not_ready", "server_full", "no_database", "configuration", "protocol",
+		"dns", "unreachable", "timeout", "hung_up", "not_ready", "server_full", "no_database", "configuration", "protocol", "role_refused",
 	}[r]
 }
 
@@ -147,6 +148,8 @@ func (e *LoginError) explain() Explanation {
 		return advise(HBARefused, "The server's pg_hba.conf has no line for this address, user and database.")
 	case e.Code == "28P01" && e.at.tokenSent:
 		return advise(NotInRDSIAM, grantHint)
+	case e.Code == "28000" && e.at.authenticated:
+		return advise(RoleRefused, "The role is not there, or may not log in: ALTER ROLE … LOGIN lets it.")
 	case e.Code == "28P01" || e.Code == "28000":
 		return advise(PasswordRefused, "Check the user and the password that the pooler has for the server.")
 	case e.Code == "57P03" || e.Code == "57P01" || e.Code == "57P02":
@@ -155,10 +158,18 @@ func (e *LoginError) explain() Explanation {
 		return advise(NoAnswer, "The server ended the login because it took too long: its authentication_timeout, on a small RDS instance mostly for want of memory for IAM. It is tried again by itself.")
 	case e.Code == "53400":
 		return advise(LoginThrottled, throttledHint)
+	case e.Code == "53300" && strings.HasPrefix(e.Message, "too many connections for role"):
+		return advise(ServerFull, "The role has a limit of its own (ALTER ROLE … CONNECTION LIMIT): the pool sizes of all who use it add up to more.")
+	case e.Code == "53300" && strings.HasPrefix(e.Message, "too many connections for database"):
+		return advise(ServerFull, "The database has a limit of its own (ALTER DATABASE … CONNECTION LIMIT): the pool sizes of all who use it add up to more.")
 	case e.Code == "53300":
 		return advise(ServerFull, "The server has no connection to spare: the pool sizes of all who use it add up to more than its max_connections.")
 	case e.Code == "3D000" || e.Code == "42501":
 		return advise(NoSuchDatabase, "Check dbname, and that the user may CONNECT to it.")
+	case strings.HasPrefix(e.Code, "53"):
+		return advise(ServerFull, "The server is short of memory or disk space: on RDS look at FreeableMemory and FreeStorageSpace. The login is tried again by itself.")
+	case e.Code == "55000":
+		return advise(NoSuchDatabase, "The database takes no connections: ALTER DATABASE … ALLOW_CONNECTIONS true lets it, unless it is being made or dropped.")
 	case e.Code == "08P01":
 		return advise(ProtocolBroken, "")
 	}
@@ -227,6 +238,9 @@ func (e *ConnectError) explain() Explanation {
 				TokenTooLong, "The server closed the connection without a word when it got the IAM token.",
 				"PostgreSQL does so with a password that is too long for it: the session token of these credentials may be too long (use a role with fewer session tags and policies).",
 			}
+		}
+		if e.noProcess {
+			return Explanation{ServerFull, "", "The server cannot start a process for the connection, mostly for want of memory: on RDS look at FreeableMemory. The login is tried again by itself."}
 		}
 		return Explanation{HungUp, "", "The server, or what is in front of it, went away during the login. It is tried again by itself."}
 	case AuthImpossible:

@@ -52,7 +52,7 @@ func (t *Target) connectIAM(ctx context.Context) (*Login, error) {
 	token, l, err = t.connectToken(ctx)
 	if e, ok := errors.AsType[*LoginError](err); ok && e.tokenRefused() {
 		s := signedFor(token)
-		e.suspicion = s.suspicion()
+		e.suspicion = s.suspicion(e.Message)
 		err = fmt.Errorf("%w; %s", err, t.whyRefused(s, e.suspicion))
 	}
 	return l, err

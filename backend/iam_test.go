@@ -296,6 +296,57 @@ func TestIAMRefusedByProxy(t *testing.T) {
 	}
 }
 
+// What PAM says comes from the database, also when it comes from a proxy.
+func TestSuspicionOfProxy(t *testing.T) {
+	const pam = `PAM authentication failed for user "app"`
+	proxy := signature{endpoint: "orders.proxy-c0abcdefghij.us-east-1.rds.amazonaws.com:5432", region: "us-east-1"}
+	cluster := signature{endpoint: "orders.cluster-c0abcdefghij.us-east-1.rds.amazonaws.com:5432", region: "us-east-1"}
+	for _, tt := range []struct {
+		s    signature
+		said string
+		want string
+	}{
+		{proxy, pam, "the proxy's own role"},
+		{proxy, backendtest.ProxyRoleRefused.Message, ""},
+		{cluster, pam, ""},
+	} {
+		if got := tt.s.suspicion(tt.said); !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {
+			t.Errorf("%s, %s: %q", tt.s.endpoint, tt.said, got)
+		}
+	}
+}
+
+// Which limit is reached decides what to look at.
+func TestExplainRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		refusal backendtest.Refusal
+		reason  Reason
+		hint    string
+	}{
+		{backendtest.TooManyClients, ServerFull, "max_connections"},
+		{backendtest.TooManyOfRole, ServerFull, "ALTER ROLE … CONNECTION LIMIT"},
+		{backendtest.TooManyOfDatabase, ServerFull, "ALTER DATABASE … CONNECTION LIMIT"},
+		{backendtest.OutOfMemory, ServerFull, "FreeableMemory"},
+		{backendtest.DiskFull, ServerFull, "FreeStorageSpace"},
+		{backendtest.NoConnections, NoSuchDatabase, "ALLOW_CONNECTIONS"},
+		{backendtest.NotPermitted, NoSuchDatabase, "CONNECT"},
+	} {
+		r := startRDS(t)
+		r.Set(func(k *backendtest.Knobs) { k.Refusal = &tt.refusal })
+		_, err := Connect(testContext(t), r.target)
+		if e := Explain(err); e.Reason != tt.reason || !strings.Contains(e.Hint, tt.hint) {
+			t.Errorf("%s: explained as %+v", tt.refusal.Message, e)
+		}
+	}
+	r := startRDS(t)
+	r.Set(func(k *backendtest.Knobs) { k.NoProcess = true })
+	_, err := Connect(testContext(t), r.target)
+	wantConnectError(t, err, ConnectionLost, "server conn crashed?", "no process for the connection")
+	if e := Explain(err); e.Reason != ServerFull || !strings.Contains(e.Hint, "FreeableMemory") {
+		t.Errorf("explained as %+v", e)
+	}
+}
+
 // Aurora DSQL refuses a token with 28000 or with 08006, and says of whom: that is
 // for the log and not for clients.
 func TestIAMRefusedByDSQL(t *testing.T) {

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -123,8 +124,9 @@ func (s *session) encrypt(e encryption) error {
 		}
 		return connectError(TLSRefused, "sslmode is %s", s.t.SSLMode)
 	case 'E':
-		// As libpq, do not read it: nobody has shown yet who speaks.
-		return connectError(ConnectionLost, "the server answered the SSLRequest with an error")
+		// So does a PostgreSQL that cannot fork (report_fork_failure_to_client in
+		// postmaster.c). As libpq, do not read it: nobody has shown yet who speaks.
+		return &ConnectError{Kind: ConnectionLost, noProcess: true, Err: errors.New("the server answered the SSLRequest with an error: it seems to have no process for the connection")}
 	default:
 		return connectError(BrokenProtocol, "the server answered the SSLRequest with %q", b[0])
 	}

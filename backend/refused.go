@@ -57,9 +57,9 @@ func (t *Target) whyRefused(s signature, suspicion string) string {
 		action, partition, s.region, t.User)
 }
 
-// suspicion is what the names alone say is wrong with what was signed. It names
-// no address.
-func (s signature) suspicion() string {
+// suspicion is what the names alone say is wrong with what was signed, when the
+// server has said that. It names no address.
+func (s signature) suspicion(said string) string {
 	host, _, err := net.SplitHostPort(s.endpoint)
 	if err != nil { // DSQL's has no port
 		host = s.endpoint
@@ -72,6 +72,9 @@ func (s signature) suspicion() string {
 		return "The name that tokens are signed for is not that of an RDS or DSQL endpoint: if it is an alias, or that of a tunnel, iam_host must say the endpoint's own name."
 	case known && region != s.region:
 		return fmt.Sprintf("Tokens are signed for region %s, but the endpoint's name says %s (iam_region).", s.region, region)
+	case strings.Contains(host, ".proxy-") && strings.HasPrefix(said, "PAM authentication failed"):
+		// A proxy has words of its own for a token that it does not take.
+		return "This is what the database says to RDS Proxy: with IAM from end to end, the proxy's own role must be allowed rds-db:connect on the database too."
 	}
 	return ""
 }

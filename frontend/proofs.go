@@ -199,11 +199,11 @@ func (ps *proofs) ask(h tokenHash, p proof, t auth.Token, g *proving) {
 	close(g.done)
 }
 
-// refused reports whether a server has said that a token is not right, or not
-// even wanted to see it: its role is not in rds_iam, or does not exist.
+// refused reports whether a server has said that a token is not right, or that it
+// is of no use: its role is not in rds_iam, does not exist, or may not log in.
 func refused(err error) bool {
 	e, ok := errors.AsType[*backend.ConnectError](err)
-	return backend.IsTokenRefused(err) || ok && e.Kind == backend.AuthImpossible
+	return backend.IsTokenRefused(err) || ok && e.Kind == backend.AuthImpossible || backend.Explain(err).Reason == backend.RoleRefused
 }
 
 // remember puts a value into a map of maxProofs at most. What is over makes

@@ -38,6 +38,7 @@ type RDSOptions struct {
 // RejectAll, PerSecond and Hosts, which hold for logins from then on.
 type Knobs struct {
 	Refuse        bool          // close connections at once
+	NoProcess     bool          // answer the first packet with an error, as PostgreSQL does when it cannot fork
 	RejectAll     bool          // refuse every token with InternalError, as when RDS's IAM agent is down
 	AcceptLatency time.Duration // before the first byte is read
 	AuthLatency   time.Duration // between the token and the answer

@@ -24,6 +24,13 @@ var (
 	AuthTimeout    = Refusal{Code: "57014", Message: "canceling authentication due to timeout", After: true}
 	Terminated     = Refusal{Code: "57P01", Message: "terminating connection due to administrator command", After: true}
 	ReservedSlots  = Refusal{Code: "53300", Message: "remaining connection slots are reserved for non-replication superuser connections", After: true}
+
+	TooManyOfRole     = Refusal{Code: "53300", Message: `too many connections for role "app"`, After: true}
+	TooManyOfDatabase = Refusal{Code: "53300", Message: `too many connections for database "app"`, After: true}
+	OutOfMemory       = Refusal{Code: "53200", Message: "out of memory", After: true}
+	DiskFull          = Refusal{Code: "53100", Message: `could not write to file "base/pgsql_tmp/pgsql_tmp": No space left on device`, After: true}
+	NoConnections     = Refusal{Code: "55000", Message: `database "app" is not currently accepting connections`, After: true}
+	NotPermitted      = Refusal{Code: "42501", Message: `permission denied for database "app"`, After: true}
 )
 
 // What Aurora DSQL says. Sources: Aurora DSQL User Guide, "Cluster quotas and

@@ -55,6 +55,10 @@ func (s *rdsSession) serve() {
 	if err := s.raw.SetDeadline(time.Now().Add(loginTimeout)); err != nil {
 		return
 	}
+	if s.knobs.NoProcess {
+		s.refuseWithoutProcess()
+		return
+	}
 	packet, err := s.negotiate()
 	if err != nil {
 		s.rds.log.Debug("startup", zap.Error(err))
@@ -81,6 +85,17 @@ func (s *rdsSession) serve() {
 		return
 	}
 	s.relay(packet)
+}
+
+// refuseWithoutProcess says what the postmaster says that cannot fork, in the
+// format of protocol 2 (report_fork_failure_to_client in postmaster.c). It reads
+// the client's packet first: the end of a connection that is not read from may
+// overtake what was said.
+func (s *rdsSession) refuseWithoutProcess() {
+	if _, err := readStartupPacket(s.conn); err != nil {
+		return
+	}
+	_, _ = s.conn.Write([]byte("Ecould not fork new process for connection: Cannot allocate memory\n\x00"))
 }
 
 func (s *rdsSession) dialUpstream() (net.Conn, error) {

@@ -126,6 +126,25 @@ func TestClientTokenWrong(t *testing.T) {
 	}
 }
 
+// TestClientTokenOfLockedRole: the right token of a role that may not log in is
+// refused, and not put off.
+func TestClientTokenOfLockedRole(t *testing.T) {
+	p, d, rds := withClientTokens(t)
+	p.start()
+	if err := d.pg.Exec(testContext(t), "ALTER ROLE "+d.name+" NOLOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	p.users[d.name] = clientToken(t, rds.Endpoint(), d.name, accessKey)
+	_, err := p.dial(testContext(t), "user", d.name, "channel_binding", "prefer")
+	var said *pgconn.PgError
+	if !errors.As(err, &said) || said.Code != "28000" || !strings.HasPrefix(said.Message, "IAM authentication failed: the server has refused the token") {
+		t.Errorf("got %v", err)
+	}
+	if line := p.logged("refused: "); !strings.Contains(line, "is not permitted to log in") || !strings.Contains(line, "ALTER ROLE … LOGIN") {
+		t.Errorf("the log says %s", line)
+	}
+}
+
 // TestClientTokenNotProved: why the server cannot be asked is for the log, and
 // not for one who has not proved anything.
 func TestClientTokenNotProved(t *testing.T) {
