@@ -29,13 +29,16 @@ const (
 	ClockWrong                         // AWS says that the time of a request is not right
 	InvalidKeys                        // STS does not know the access key, or its secret is wrong
 	RoleNotAssumable                   // STS or SSO does not allow the role
-	WebIdentityExpired                 // STS does not take the web identity token
+	WebIdentityExpired                 // STS does not take the web identity token, or not for the role
 	WebIdentityMissing                 // the file of the web identity token cannot be read
 	EndpointRefused                    // whoever gives the credentials answered with an error
 	EndpointHung                       // it has not answered in time
 	EndpointUnreachable                // it cannot be connected to
 	ProcessFailed                      // credential_process
-	SSOExpired                         // the session of "aws sso login"
+	SSOExpired                         // the session of "aws sso login" or "aws login"
+	EndpointThrottled                  // whoever gives the credentials was asked too often
+	RoleTooLong                        // the role cannot be assumed for as long as the profile asks for
+	RegionDisabled                     // STS is not active in the region for this account
 	OtherCause
 )
 
@@ -48,14 +51,17 @@ var causes = [...]struct{ name, next string }{
 	ExpiredCredentials:    {"aws credentials expired", "renew them at their source, and look at this machine's clock"},
 	ClockWrong:            {"this machine's clock is wrong", "set it (chrony, ntp, Amazon Time Sync): aws takes no request, and RDS no token, whose time is off by more than some minutes"},
 	InvalidKeys:           {"aws access key not valid", "has the key been deleted or deactivated, and is its secret right?"},
-	RoleNotAssumable:      {"role cannot be assumed", "does the role's trust policy name this identity (and external ID), and may the identity call sts:AssumeRole on it?"},
+	RoleNotAssumable:      {"role cannot be assumed", "does the role's trust policy name this identity (and external ID), and may the identity call sts:AssumeRole on it? A permissions boundary or service control policy can deny it"},
 	WebIdentityExpired:    {"web identity token not accepted", "is the token file renewed (kubelet does it), and does the role's trust policy name its issuer, audience and subject?"},
 	WebIdentityMissing:    {"web identity token unreadable", "does AWS_WEB_IDENTITY_TOKEN_FILE exist, and may this process read it? A pod needs its service account's annotation when it is created"},
-	EndpointRefused:       {"credential endpoint refused", "look at the role of the task, pod or instance; the endpoint's own log says more"},
+	EndpointRefused:       {"credential endpoint refused", "look at the role of the task, pod or instance; the pooler's log has the answer, the endpoint's own may say more"},
 	EndpointHung:          {"credential endpoint does not answer", "look at the agent or proxy behind it, and for a firewall or missing VPC endpoint on the way"},
 	EndpointUnreachable:   {"credential endpoint cannot be reached", "look at the route, the DNS, the VPC endpoint (STS), and whether the agent runs"},
 	ProcessFailed:         {"credential_process failed", "run it by hand as this process's user; its output is not repeated here, it may hold keys"},
-	SSOExpired:            {"sso session over", `"aws sso login" begins a new one`},
+	SSOExpired:            {"aws login session over", `"aws sso login" begins a new one, or "aws login" where the profile has a login_session`},
+	EndpointThrottled:     {"credential endpoint throttles", "too many ask it for credentials in a moment; it is asked again by itself"},
+	RoleTooLong:           {"role cannot be assumed for so long", "look at duration_seconds of the profile: a role that is assumed by another role is for an hour at most, any other for its MaxSessionDuration"},
+	RegionDisabled:        {"sts not active in the region", "activate STS for it in the account settings of IAM, or set AWS_REGION to one where it is"},
 	OtherCause:            {"no aws credentials", "the reason is the aws sdk's"},
 }
 
@@ -126,7 +132,7 @@ func causeOf(err error, l *loadedChain, had bool) (Cause, error) {
 	if errors.As(err, &operation) {
 		service, name = operation.Service(), operation.Operation()
 	}
-	sso := l.is(aws.CredentialSourceSSO, aws.CredentialSourceSSOLegacy)
+	sso := l.is(aws.CredentialSourceSSO, aws.CredentialSourceSSOLegacy, aws.CredentialSourceLogin)
 	switch {
 	case errors.As(err, &process):
 		// Its text contains all that the process wrote: the keys, that is.
@@ -171,6 +177,9 @@ func refused(service, operation string, e smithy.APIError) Cause {
 	webIdentity := operation == "AssumeRoleWithWebIdentity"
 	switch e.ErrorCode() {
 	case "AccessDenied", "AccessDeniedException":
+		if webIdentity { // its trust policy decides, and nobody may or may not call sts:AssumeRole
+			return WebIdentityExpired
+		}
 		if service == "STS" && operation != "GetCallerIdentity" {
 			return RoleNotAssumable
 		}
@@ -195,6 +204,15 @@ func refused(service, operation string, e smithy.APIError) Cause {
 		return WebIdentityExpired
 	case "RequestTimeTooSkewed", "RequestExpired":
 		return ClockWrong
+	case "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded",
+		"TooManyRequestsException", "SlowDown":
+		return EndpointThrottled
+	case "RegionDisabledException":
+		return RegionDisabled
+	case "ValidationError":
+		if strings.Contains(e.ErrorMessage(), "DurationSeconds") {
+			return RoleTooLong
+		}
 	case "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException", "AuthFailure":
 		return InvalidKeys
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/pgvalet/pgvalet/backend/backendtest"
 )
 
@@ -222,7 +224,29 @@ func TestCredentialErrors(t *testing.T) {
 		"web identity not trusted": {
 			set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 403, "AccessDenied" }),
 			CredentialKey{},
-			RoleNotAssumable, "role " + testRole,
+			WebIdentityExpired, "role " + testRole,
+		},
+		"sts throttles": {
+			set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 400, "Throttling" }),
+			CredentialKey{},
+			EndpointThrottled, "aws STS said Throttling",
+		},
+		"sts is not active in the region": {
+			set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 403, "RegionDisabledException" }),
+			CredentialKey{},
+			RegionDisabled, "aws STS said RegionDisabledException",
+		},
+		"role chained for too long": {
+			func(t *testing.T, f *fakeAWS) {
+				f.config(t, "")
+				staticKeys(t)
+				f.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) {
+					k.Status, k.Code = 400, "ValidationError"
+					k.Message = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
+				})
+			},
+			CredentialKey{RoleARN: testRole},
+			RoleTooLong, "role chaining",
 		},
 		"web identity file missing": {
 			func(t *testing.T, f *fakeAWS) {
@@ -316,5 +340,15 @@ func TestCredentialErrorOfKnownSource(t *testing.T) {
 	s.mu.Unlock()
 	if got, ok := errors.AsType[*CredentialError](err); !ok || got.Cause != EndpointHung {
 		t.Errorf("error %v", err)
+	}
+}
+
+// The session of "aws login" is over when the SDK finds no token in its cache, or
+// cannot renew it.
+func TestLoginSessionOver(t *testing.T) {
+	l := &loadedChain{sources: []aws.CredentialSource{aws.CredentialSourceProfile, aws.CredentialSourceLogin}}
+	err := errors.New("load login token: token file not found, please reauthenticate")
+	if got, _ := causeOf(err, l, false); got != SSOExpired {
+		t.Errorf("cause %v", got)
 	}
 }

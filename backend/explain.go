@@ -292,6 +292,9 @@ var causeReasons = map[auth.Cause]Reason{
 	auth.EndpointHung:          CredentialsNotThere,
 	auth.EndpointUnreachable:   CredentialsNotThere,
 	auth.ProcessFailed:         CredentialsNotThere,
+	auth.EndpointThrottled:     CredentialsNotThere,
+	auth.RegionDisabled:        CredentialsNotThere,
+	auth.RoleTooLong:           RoleNotAssumable,
 }
 
 // ErrNoClientToken is why a target whose tokens are those of clients

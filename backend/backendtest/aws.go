@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -35,6 +36,7 @@ type AWSKnobs struct {
 	Drop    bool          // close the connection without an answer
 	Status  int           // answer with this HTTP status; 0: as all is well
 	Code    string        // the error code with it
+	Message string        // the text with it; "": any
 	Latency time.Duration // before the answer
 	Life    time.Duration // of the credentials that are given; 0: an hour
 	Keep    bool          // give the same credentials until they expire, instead of new ones each time
@@ -217,7 +219,7 @@ func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
 	case k.Drop:
 		panic(http.ErrAbortHandler)
 	case k.Status != 0:
-		a.fail(w, service, k.Status, k.Code, "told to fail")
+		a.fail(w, service, k.Status, k.Code, cmp.Or(k.Message, "told to fail"))
 	default:
 		answer(w, r)
 	}

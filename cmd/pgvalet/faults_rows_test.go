@@ -88,7 +88,7 @@ var faults = []fault{
 			r.write(session, r.aws.SSOToken(time.Now().Add(time.Hour), false))
 		},
 		recovery: `"aws sso login"`,
-		code:     "28000", says: "no IAM token: sso session over", hint: "aws sso login", reason: "credentials_expired",
+		code:     "28000", says: "no IAM token: aws login session over", hint: "aws sso login", reason: "credentials_expired",
 	},
 	{
 		name: "access key deleted", plain: true, mend: sourceWell(backendtest.AWSSTS),
