@@ -119,7 +119,7 @@ func (c Claims) Check(want TokenKey, now time.Time) error {
 // is handed on as it is, up to its last moment: until then it admits clients, who
 // need servers.
 func Presented(text string, c Claims) Token {
-	return Token{v: &token{text: &text, expires: c.Expires, serveUntil: c.Expires}}
+	return Token{v: &token{text: &text, signed: c.Signed, expires: c.Expires, serveUntil: c.Expires, key: keyEnd(c.AccessKey)}}
 }
 
 // Usable reports whether the token can be shown to the server.

@@ -52,6 +52,14 @@ func (t Token) Reveal() string {
 	return *t.v.text
 }
 
+// AccessKey returns the end of the ID of the access key that signed the token.
+func (t Token) AccessKey() string {
+	if t.v == nil {
+		return ""
+	}
+	return t.v.key
+}
+
 // Signed returns when the token was made.
 func (t Token) Signed() time.Time {
 	if t.v == nil {

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgvalet/pgvalet/backend"
+	"github.com/pgvalet/pgvalet/config"
 )
 
 // logins counts what has become of a pool's logins to its server. Pool.mu guards
@@ -60,6 +61,9 @@ func (p *Pool) signer() []zap.Field {
 	k := p.hosts[0].target.IAM.Key
 	fields := []zap.Field{
 		zap.String("iam_host", k.Host), zap.Int("iam_port", k.Port), zap.String("iam_region", k.Region), zap.String("iam_user", k.User),
+	}
+	if p.db != nil && p.db.ServerAuth == config.ServerAuthClientToken {
+		return append(fields, zap.String("credentials", "a client's"), zap.String("access_key", p.set.presented.accessKey(key{p.Database, p.User})))
 	}
 	for _, c := range p.set.tokens.Credentials() {
 		if c.Key != k.Credentials {

@@ -309,6 +309,7 @@ func (ps *Pools) newTarget(s *Settings, db *config.Database, host, user string) 
 	t.Names = ps.dns
 	if db.ServerAuth == config.ServerAuthClientToken {
 		t.IAM = ps.presented.source(key{db.Name, user})
+		t.IAM.Key = TokenKey(db, user)
 	}
 	return t
 }

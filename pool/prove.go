@@ -116,6 +116,14 @@ func (p *presentedTokens) add(k key, t auth.Token) {
 	}
 }
 
+// accessKey returns the end of the ID of the access key that signed the token that
+// is kept.
+func (p *presentedTokens) accessKey(k key) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.byKey[k].AccessKey()
+}
+
 // source is where a pool's target takes its tokens from.
 func (p *presentedTokens) source(k key) *backend.IAM {
 	return &backend.IAM{

@@ -76,6 +76,38 @@ func TestClientToken(t *testing.T) {
 	}
 }
 
+// TestClientTokenLog: a server that cannot be opened with a client's token is
+// logged with what that client has signed, by its key and not by our own.
+func TestClientTokenLog(t *testing.T) {
+	p, d, rds := withClientTokens(t)
+	p.start()
+	p.users[d.name] = clientToken(t, rds.Endpoint(), d.name, accessKey)
+	options := []string{"user", d.name, "channel_binding", "prefer"}
+	one(t, p.connect(t, options...), "BEGIN; SELECT 1")
+	second := p.connect(t, options...)
+	rds.Set(func(k *backendtest.Knobs) { k.Refusal = &backendtest.TooManyClients })
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = second.Exec(testContext(t), "SELECT 1")
+	}()
+	line := p.logged(`"reason": "server_full"`)
+	host, port, err := net.SplitHostPort(rds.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"iam_host": "` + host + `"`, `"iam_port": ` + port, `"iam_region": "us-east-1"`, `"iam_user": "` + d.name + `"`,
+		`"credentials": "a client's"`, `"access_key": "…` + accessKey.ID[len(accessKey.ID)-4:] + `"`,
+	} {
+		if !strings.Contains(line, want) {
+			t.Errorf("the log does not say %s: %s", want, line)
+		}
+	}
+	rds.Set(func(k *backendtest.Knobs) { k.Refusal = nil })
+	<-ended
+}
+
 // TestClientTokenWrong: what a token says of itself is checked before RDS is
 // bothered, and RDS not more than a few times for one who has no right one.
 func TestClientTokenWrong(t *testing.T) {
