@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 
@@ -109,9 +110,19 @@ func describe(err error, l *loadedChain, k CredentialKey, had bool) *CredentialE
 	if !ok {
 		e = new(CredentialError)
 		e.Cause, e.Err = causeOf(err, l, had)
+		e.Err = withoutPath(e.Err)
 	}
 	e.Source, e.Profile, e.RoleARN = l.source, k.Profile, l.role
 	return e
+}
+
+// withoutPath returns an error without the path of containerURI.
+func withoutPath(err error) error {
+	path := os.Getenv(ecsPath)
+	if path == "" || path == "/" || !strings.Contains(err.Error(), path) {
+		return err
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), path, "/…"))
 }
 
 func causeOf(err error, l *loadedChain, had bool) (Cause, error) {

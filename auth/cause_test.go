@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -350,5 +351,23 @@ func TestLoginSessionOver(t *testing.T) {
 	err := errors.New("load login token: token file not found, please reauthenticate")
 	if got, _ := causeOf(err, l, false); got != SSOExpired {
 		t.Errorf("cause %v", got)
+	}
+}
+
+// The path of the container endpoint of ECS is all that is needed to have the
+// task's credentials.
+func TestContainerPathIsSecret(t *testing.T) {
+	const path = "/v2/credentials/5d1f2e3d-aaaa-bbbb-cccc-0123456789ab"
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", path)
+	l := &loadedChain{sources: []aws.CredentialSource{aws.CredentialSourceHTTP}}
+	l.describe(CredentialKey{})
+	err := describe(&url.Error{Op: "Get", URL: "http://169.254.170.2" + path, Err: errors.New("connection refused")}, l, CredentialKey{}, false)
+	if text := err.Error(); strings.Contains(text, path) || !strings.Contains(text, "http://169.254.170.2/…") || !strings.Contains(text, "connection refused") {
+		t.Errorf("the error says %s", text)
+	}
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "")
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://me:secret@127.0.0.1:8080/v1/credentials?key=secret")
+	if got := containerURI(); got != "http://127.0.0.1:8080/v1/credentials" {
+		t.Errorf("the endpoint is %s", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -153,12 +154,22 @@ func (l *loadedChain) describe(k CredentialKey) {
 	}
 }
 
+// containerURI is the container endpoint without what is secret in it: whoever
+// knows the path that ECS gives to a task can have the task's credentials, from
+// any container of the same host. A whole URI may have a password.
 func containerURI() string {
-	if path := os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); path != "" {
-		return "http://169.254.170.2" + path
+	if os.Getenv(ecsPath) != "" {
+		return "http://169.254.170.2/…"
 	}
-	return os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+	u, err := url.Parse(os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
+	if err != nil {
+		return "(an invalid URI)"
+	}
+	u.User, u.RawQuery = nil, ""
+	return u.String()
 }
+
+const ecsPath = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
 
 // halfConfigured refuses what the SDK passes over in silence, to end up with
 // somebody else's credentials: half of a key, a profile that holds none.
