@@ -81,7 +81,7 @@ func (s *session) answer(body []byte) error {
 	s.stage = "the answer to the password"
 	if s.t.IAM != nil && method != pgproto3.AuthTypeCleartextPassword {
 		return &ConnectError{
-			Kind: AuthImpossible, notInRDSIAM: true,
+			Kind: AuthImpossible, notInRDSIAM: true, hint: s.t.notAskedHint(method),
 			reason: "server did not ask for a cleartext password: its role is not a member of rds_iam, or IAM database authentication is disabled",
 			Err:    fmt.Errorf("server did not ask for a cleartext password: role %q is not a member of rds_iam, or IAM database authentication is disabled (GRANT rds_iam TO %[1]q)", s.t.User),
 		}

@@ -245,7 +245,7 @@ func (e *ConnectError) explain() Explanation {
 		return Explanation{HungUp, "", "The server, or what is in front of it, went away during the login. It is tried again by itself."}
 	case AuthImpossible:
 		if e.notInRDSIAM {
-			return Explanation{NotInRDSIAM, "", grantHint}
+			return Explanation{Reason: NotInRDSIAM}
 		}
 		if e.tokenTooLong {
 			return Explanation{TokenTooLong, "", "The session token of these credentials is too long: use a role with fewer session tags and policies."}

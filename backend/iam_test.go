@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -292,6 +293,27 @@ func TestIAMRefusedByProxy(t *testing.T) {
 		}
 		if e := Explain(err); e.Reason != tt.reason || !strings.Contains(e.Hint, tt.hint) {
 			t.Errorf("%s: explained as %+v", tt.refusal.Message, e)
+		}
+	}
+}
+
+// Who asks for another proof than a token, and for which, decides what to look at.
+func TestNotAskedForToken(t *testing.T) {
+	const proxy = "orders.proxy-c0abcdefghij.us-east-1.rds.amazonaws.com"
+	for _, tt := range []struct {
+		host   string
+		method uint32
+		want   string
+	}{
+		{backendtest.DefaultRDSHost, pgproto3.AuthTypeSASL, "GRANT rds_iam TO"},
+		{backendtest.DefaultRDSHost, pgproto3.AuthTypeGSS, "REVOKE rds_ad FROM"},
+		{proxy, pgproto3.AuthTypeSASL, "IAMAuth"},
+	} {
+		target := Target{Host: "10.0.0.1", IAM: &IAM{Key: auth.TokenKey{Host: tt.host}}}
+		s := session{attempt: &attempt{t: &target}}
+		err := s.answer(binary.BigEndian.AppendUint32(nil, tt.method))
+		if e := Explain(err); e.Reason != NotInRDSIAM || !strings.Contains(e.Hint, tt.want) {
+			t.Errorf("%s, %d: explained as %+v", tt.host, tt.method, e)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"github.com/pgvalet/pgvalet/auth"
 	"github.com/pgvalet/pgvalet/config"
 )
@@ -25,6 +27,24 @@ func refusedHint(action string) string {
 		"that tokens are signed for the endpoint's own name, port and region (iam_host, iam_port, iam_region); " + clock + "." +
 		log + "; RDS's log export iam-db-auth-error says why it was refused. " +
 		"If many logins succeeded just before, RDS may be throttling them, which passes by itself: look at iam_login_rate."
+}
+
+// notAskedHint is what clients are told when the server asks for another proof
+// than a token. RDS asks a member of both rds_iam and rds_ad for Kerberos, and the
+// database behind a proxy is not who asks.
+func (t *Target) notAskedHint(method uint32) string {
+	switch {
+	case isProxy(t.IAM.Key.Host) || isProxy(t.Host):
+		return "RDS Proxy does not ask this role for a token: set IAMAuth to REQUIRED for it, or DefaultAuthScheme to IAM_AUTH; GRANT rds_iam is for the latter only."
+	case method == pgproto3.AuthTypeGSS || method == pgproto3.AuthTypeSSPI:
+		return "RDS asks for Kerberos: REVOKE rds_ad FROM this role, and from the roles that it is a member of."
+	}
+	return grantHint
+}
+
+// isProxy reports whether a host name is that of an RDS Proxy.
+func isProxy(host string) bool {
+	return isRDS(host) && strings.Contains(strings.ToLower(host), ".proxy-")
 }
 
 func isDSQL(action string) bool { return strings.HasPrefix(action, "dsql:") }
@@ -72,7 +92,7 @@ func (s signature) suspicion(said string) string {
 		return "The name that tokens are signed for is not that of an RDS or DSQL endpoint: if it is an alias, or that of a tunnel, iam_host must say the endpoint's own name."
 	case known && region != s.region:
 		return fmt.Sprintf("Tokens are signed for region %s, but the endpoint's name says %s (iam_region).", s.region, region)
-	case strings.Contains(host, ".proxy-") && strings.HasPrefix(said, "PAM authentication failed"):
+	case isProxy(host) && strings.HasPrefix(said, "PAM authentication failed"):
 		// A proxy has words of its own for a token that it does not take.
 		return "This is what the database says to RDS Proxy: with IAM from end to end, the proxy's own role must be allowed rds-db:connect on the database too."
 	}
