@@ -79,6 +79,10 @@ type Certificate struct {
 // become IP SANs and the others DNS SANs. The first is the common name too,
 // which PostgreSQL's and PgBouncer's "cert" method compare with the user.
 func (ca *CA) Issue(names ...string) (*Certificate, error) {
+	return ca.issue(func(*x509.Certificate) {}, names...)
+}
+
+func (ca *CA) issue(change func(*x509.Certificate), names ...string) (*Certificate, error) {
 	if len(names) == 0 {
 		return nil, fmt.Errorf("certificate without a name")
 	}
@@ -99,6 +103,7 @@ func (ca *CA) Issue(names ...string) (*Certificate, error) {
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
+	change(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
 	if err != nil {
 		return nil, fmt.Errorf("certificate for %s: %w", names[0], err)

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"slices"
@@ -38,6 +39,8 @@ type RDSOptions struct {
 // RejectAll, PerSecond and Hosts, which hold for logins from then on.
 type Knobs struct {
 	Refuse        bool          // close connections at once
+	NoTLS         bool          // have none
+	MaxTLS        uint16        // the newest version, tls.VersionTLS…; 0: the newest there is
 	NoProcess     bool          // answer the first packet with an error, as PostgreSQL does when it cannot fork
 	RejectAll     bool          // refuse every token with InternalError, as when RDS's IAM agent is down
 	AcceptLatency time.Duration // before the first byte is read
@@ -225,6 +228,19 @@ func (r *RDS) CA() *CA {
 
 // RotateCA replaces the certificate by one from a new authority.
 func (r *RDS) RotateCA() error { return r.useCA(nil) }
+
+// RenewCertificate has the same authority issue another certificate, which is
+// valid until then.
+func (r *RDS) RenewCertificate(until time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cert, err := r.ca.issue(func(c *x509.Certificate) { c.NotAfter = until }, append(slices.Clone(r.knobs.Hosts), "localhost")...)
+	if err != nil {
+		return err
+	}
+	r.cert = cert
+	return nil
+}
 
 func (r *RDS) useCA(ca *CA) error {
 	if ca == nil {

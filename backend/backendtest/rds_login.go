@@ -36,11 +36,15 @@ func (s *rdsSession) negotiate() ([]byte, error) {
 			return nil, err
 		}
 		switch code := requestCode(packet); {
+		case code == sslRequestCode && s.knobs.NoTLS:
+			if _, err := s.conn.Write([]byte{'N'}); err != nil {
+				return nil, err
+			}
 		case code == sslRequestCode && !s.secure:
 			if _, err := s.conn.Write([]byte{'S'}); err != nil {
 				return nil, err
 			}
-			conn := tls.Server(s.raw, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.rds.certificate})
+			conn := tls.Server(s.raw, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: s.knobs.MaxTLS, GetCertificate: s.rds.certificate})
 			if err := conn.HandshakeContext(s.rds.ctx); err != nil {
 				return nil, err
 			}

@@ -111,10 +111,20 @@ var accessKey = backendtest.AccessKey{
 // startRDS starts a stand-in for RDS in front of d, which knows accessKey.
 func startRDS(t testing.TB, d *database) *backendtest.RDS {
 	t.Helper()
-	rds := must(backendtest.StartRDS(backendtest.RDSOptions{
-		Network: "unix", Address: d.pg.SocketPath(),
-		Keys: []backendtest.AccessKey{accessKey}, IAMUsers: []string{d.name},
-	}))(t)
+	return startStandIn(t, d, backendtest.RDSOptions{})
+}
+
+// startDSQL is startRDS for Aurora DSQL.
+func startDSQL(t testing.TB, d *database) *backendtest.RDS {
+	t.Helper()
+	return startStandIn(t, d, backendtest.RDSOptions{DSQL: true, Hosts: []string{"abcdefghijklmnopqrst012345.dsql.us-east-1.on.aws"}})
+}
+
+func startStandIn(t testing.TB, d *database, o backendtest.RDSOptions) *backendtest.RDS {
+	t.Helper()
+	o.Network, o.Address = "unix", d.pg.SocketPath()
+	o.Keys, o.IAMUsers = []backendtest.AccessKey{accessKey}, []string{d.name}
+	rds := must(backendtest.StartRDS(o))(t)
 	t.Cleanup(func() {
 		if err := rds.Close(); err != nil {
 			t.Error(err)

@@ -46,7 +46,11 @@ var baseKey = backendtest.AccessKey{ID: "AKIAEXAMPLE000000002", Secret: "long/te
 func newFaultRig(t *testing.T, f *fault) *faultRig {
 	t.Helper()
 	r := &faultRig{d: newDatabase(t)}
-	r.rds = startRDS(t, r.d)
+	if f.dsql {
+		r.rds = startDSQL(t, r.d)
+	} else {
+		r.rds = startRDS(t, r.d)
+	}
 	r.pooler = newPooler(t)
 	r.aws = must(backendtest.StartAWS(backendtest.AWSOptions{
 		Keys:          []backendtest.AccessKey{baseKey},
@@ -64,7 +68,10 @@ func newFaultRig(t *testing.T, f *fault) *faultRig {
 		accessKey.Secret, accessKey.SessionToken, baseKey.Secret, clientPassword, serverPassword,
 		"X-Amz-Signature", "X-Amz-Security-Token", "web-identity-jwt", "pod-token",
 	}
-	r.serveRDS(r.rds, r.d)
+	served := r.serveRDS(r.rds, r.d)
+	if f.dsql {
+		served["server_auth"] = "dsql"
+	}
 	r.conf.databases["audit"] = r.conf.databases["shop"]
 	if f.plain {
 		r.serve(r.d)

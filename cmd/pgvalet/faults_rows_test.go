@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha1"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -35,6 +36,45 @@ var faults = []fault{
 		code: "28000", says: "no IAM token: web identity token not accepted", hint: "Is the token file renewed", reason: "web_identity_refused",
 	},
 	{
+		name: "web identity not trusted by the role", source: backendtest.AWSSTS, plain: true,
+		prepare: awsKnobs(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 403, "AccessDenied" }), mend: sourceWell(backendtest.AWSSTS),
+		code: "28000", says: "no IAM token: web identity token not accepted", hint: "does the role's trust policy name its issuer", reason: "web_identity_refused",
+	},
+	{
+		name: "web identity token missing", source: backendtest.AWSSTS, plain: true,
+		prepare: func(r *faultRig) {
+			if err := os.Remove(r.path("web-identity-token")); err != nil {
+				r.t.Fatal(err)
+			}
+		},
+		mend: func(r *faultRig) { r.write("web-identity-token", "web-identity-jwt") },
+		code: "28000", says: "no IAM token: web identity token unreadable", hint: "AWS_WEB_IDENTITY_TOKEN_FILE", reason: "web_identity_refused",
+	},
+	{
+		name: "STS throttles", source: backendtest.AWSSTS, plain: true,
+		prepare: func(r *faultRig) { // the SDK gives up before the pooler does
+			r.env = append(r.env, "AWS_MAX_ATTEMPTS=1")
+			awsKnobs(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 400, "Throttling" })(r)
+		}, mend: sourceWell(backendtest.AWSSTS),
+		code: "28000", says: "no IAM token: credential endpoint throttles", hint: "asked again by itself", reason: "credentials_unreachable",
+	},
+	{
+		name: "STS not active in the region", source: backendtest.AWSSTS, plain: true,
+		prepare: awsKnobs(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) { k.Status, k.Code = 403, "RegionDisabledException" }), mend: sourceWell(backendtest.AWSSTS),
+		code: "28000", says: "no IAM token: sts not active in the region", hint: "Activate STS", reason: "credentials_unreachable",
+	},
+	{
+		name: "role assumed by a role for more than an hour", plain: true, mend: sourceWell(backendtest.AWSSTS),
+		prepare: func(r *faultRig) {
+			roleInProfile(r)
+			r.aws.Set(backendtest.AWSSTS, func(k *backendtest.AWSKnobs) {
+				k.Status, k.Code = 400, "ValidationError"
+				k.Message = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
+			})
+		},
+		code: "28000", says: "no IAM token: role cannot be assumed for so long", hint: "duration_seconds", reason: "role_not_assumable",
+	},
+	{
 		name: "credential endpoint refuses", source: backendtest.AWSContainer, plain: true,
 		prepare: containerSay(func(k *backendtest.AWSKnobs) { k.Status, k.Code = 400, "AccessDeniedException" }), mend: sourceWell(backendtest.AWSContainer),
 		code: "28000", says: "no IAM token: credential endpoint refused", hint: "Look at the role of the task, pod or instance", reason: "credentials_unreachable",
@@ -64,6 +104,13 @@ var faults = []fault{
 			r.env = append(r.env, "AWS_PROFILE=pooler")
 		},
 		code: "28000", says: "no IAM token: aws profile not found", hint: "Look at iam_profile or AWS_PROFILE", reason: "no_credentials",
+	},
+	{
+		name: "profile refers to nothing", plain: true, mend: func(r *faultRig) { r.write("aws-config", "[default]\n"+keyOf(accessKey)) },
+		prepare: func(r *faultRig) {
+			r.sharedConfig("[default]\nrole_arn = arn:aws:iam::123456789012:role/pooler\nsource_profile = nowhere\n")
+		},
+		code: "28000", says: "no IAM token: aws configuration unusable", hint: "Look at the shared configuration files", reason: "no_credentials",
 	},
 	{
 		name: "half a key in a profile", plain: true, mend: func(r *faultRig) { r.write("aws-config", "[default]\n"+keyOf(accessKey)) },
@@ -172,6 +219,19 @@ var faults = []fault{
 		code: "08001", says: "server certificate verify failed", hint: "server_tls_name", reason: "certificate",
 	},
 	{
+		name: "certificate expired", mend: certificateUntil(time.Hour), strike: certificateUntil(-time.Minute),
+		code: "08001", says: "server certificate verify failed", hint: "It has expired", reason: "certificate",
+	},
+	{
+		name: "no TLS at the server", strike: knobs(func(k *backendtest.Knobs) { k.NoTLS = true }), mend: wellAgain,
+		code: "08001", says: "server refused SSL", hint: "The server has no TLS", reason: "tls",
+	},
+	{
+		name: "no version of TLS in common", prepare: func(r *faultRig) { r.conf.set("server_tls_protocols", "tlsv1.3") },
+		strike: knobs(func(k *backendtest.Knobs) { k.MaxTLS = tls.VersionTLS12 }), mend: wellAgain,
+		code: "08001", says: "server TLS handshake failed", hint: "server_tls_protocols", reason: "tls",
+	},
+	{
 		name: "database starts", strike: refusal(backendtest.StartingUp), mend: wellAgain,
 		code: "08001", says: "client_login_timeout (server down): the database system is starting up", hint: "tried again by itself", reason: "not_ready",
 	},
@@ -195,6 +255,38 @@ var faults = []fault{
 		name: "no such database", prepare: audit("dbname", "nowhere"), mend: restoring(func(r *faultRig) { r.conf.databases["audit"]["dbname"] = r.conf.databases["shop"]["dbname"] }),
 		recovery: "RELOAD with the right dbname",
 		code:     "3D000", says: `database "nowhere" does not exist`, hint: "Check dbname", reason: "no_database",
+	},
+	{
+		name: "database not for this user", strike: sql("REVOKE CONNECT ON DATABASE $d FROM PUBLIC, $d"), mend: sql("GRANT CONNECT ON DATABASE $d TO $d"),
+		code: "42501", says: "permission denied for database", hint: "the user may CONNECT to it", reason: "no_database",
+	},
+	{
+		name: "database takes no connections", strike: sql("ALTER DATABASE $d ALLOW_CONNECTIONS false"), mend: sql("ALTER DATABASE $d ALLOW_CONNECTIONS true"),
+		code: "55000", says: "is not currently accepting connections", hint: "ALLOW_CONNECTIONS", reason: "no_database",
+	},
+	{
+		name: "role may not log in", strike: sql("ALTER ROLE $d NOLOGIN"), mend: sql("ALTER ROLE $d LOGIN"),
+		code: "28000", says: "is not permitted to log in", hint: "ALTER ROLE … LOGIN", reason: "role_refused",
+	},
+	{
+		name: "connections of the role used up", strike: sql("ALTER ROLE $d CONNECTION LIMIT 1"), mend: sql("ALTER ROLE $d CONNECTION LIMIT -1"),
+		code: "53300", says: "too many connections for role", hint: "ALTER ROLE … CONNECTION LIMIT", reason: "server_full",
+	},
+	{
+		name: "connections of the database used up", strike: sql("ALTER DATABASE $d CONNECTION LIMIT 1"), mend: sql("ALTER DATABASE $d CONNECTION LIMIT -1"),
+		code: "53300", says: "too many connections for database", hint: "ALTER DATABASE … CONNECTION LIMIT", reason: "server_full",
+	},
+	{
+		name: "server out of memory", strike: refusal(backendtest.OutOfMemory), mend: wellAgain,
+		code: "53200", says: "out of memory", hint: "FreeableMemory", reason: "server_full",
+	},
+	{
+		name: "storage full", strike: refusal(backendtest.DiskFull), mend: wellAgain,
+		code: "53100", says: "No space left on device", hint: "FreeStorageSpace", reason: "server_full",
+	},
+	{
+		name: "no process for the connection", strike: knobs(func(k *backendtest.Knobs) { k.NoProcess = true }), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): server conn crashed?", hint: "cannot start a process", reason: "server_full",
 	},
 	{
 		name: "database full", strike: refusal(backendtest.TooManyClients), mend: wellAgain,
@@ -249,6 +341,22 @@ var faults = []fault{
 		code: "28000", says: "IAM authentication failed for user", hint: "the proxy's own resource ID (prx-…)", reason: "token_refused",
 	},
 	{
+		name: "RDS Proxy: token refused for the role", strike: refusal(backendtest.ProxyRoleRefused), mend: wellAgain,
+		code: "28P01", says: "The IAM authentication failed for the role", hint: "the proxy's own resource ID (prx-…)", reason: "token_refused",
+	},
+	{
+		name: "RDS Proxy: a password is asked of the role", strike: refusal(backendtest.ProxyWrongPassword), mend: wellAgain,
+		code: "28P01", says: "The password that was provided for the role", hint: "the proxy must require IAM authentication", reason: "password_refused",
+	},
+	{
+		name: "RDS Proxy: too many clients", strike: refusal(backendtest.ProxyTooManyClients), mend: wellAgain,
+		code: "08004", says: "The maximum number of client connections", hint: "The proxy takes no more clients", reason: "server_full",
+	},
+	{
+		name: "RDS Proxy: too many logins", strike: refusal(backendtest.ProxyTooFast), mend: wellAgain,
+		code: "08004", says: "Rate of connection to proxy exceeded", hint: "iam_login_rate", reason: "throttled",
+	},
+	{
 		name: "RDS Proxy: another method than IAM", strike: refusal(backendtest.ProxyOtherMethod), mend: wellAgain,
 		code: "28000", says: "RDS Proxy supports only IAM, MD5, or SCRAM authentication.", hint: "Set the authentication of this role", reason: "hba_refused",
 	},
@@ -261,11 +369,23 @@ var faults = []fault{
 		code: "08000", says: "Timed-out waiting to acquire database connection.", hint: "MaxConnectionsPercent", reason: "server_full",
 	},
 	{
-		name: "Aurora DSQL: too many logins", strike: refusal(backendtest.DSQLTooFast), mend: wellAgain,
+		name: "Aurora DSQL: token denied", dsql: true, strike: refusal(backendtest.DSQLDenied), mend: wellAgain,
+		code: "08006", says: "unable to accept connection, access denied", hint: "allows dsql:DbConnect on the cluster", reason: "token_refused",
+	},
+	{
+		name: "Aurora DSQL: token too old", dsql: true, strike: refusal(backendtest.DSQLTooOld), mend: wellAgain,
+		code: "08006", says: "unable to accept connection, access denied", hint: "this machine's clock is slow", reason: "token_refused",
+	},
+	{
+		name: "Aurora DSQL: cluster wakes up", dsql: true, strike: refusal(backendtest.DSQLWakesUp), mend: wellAgain,
+		code: "08001", says: "client_login_timeout (server down): unable to accept connection, waking up cluster", hint: "tried again by itself", reason: "not_ready",
+	},
+	{
+		name: "Aurora DSQL: too many logins", dsql: true, strike: refusal(backendtest.DSQLTooFast), mend: wellAgain,
 		code: "53400", says: "Unable to accept connection, rate exceeded", hint: "iam_login_rate", reason: "throttled",
 	},
 	{
-		name: "Aurora DSQL: too many sessions", strike: refusal(backendtest.DSQLTooManyOpen), mend: wellAgain,
+		name: "Aurora DSQL: too many sessions", dsql: true, strike: refusal(backendtest.DSQLTooManyOpen), mend: wellAgain,
 		code: "53300", says: "Unable to accept connection, too many open connections", hint: "quota of connections", reason: "server_full",
 	},
 }
@@ -276,6 +396,25 @@ func knobs(change func(k *backendtest.Knobs)) func(*faultRig) {
 
 func refusal(e backendtest.Refusal) func(*faultRig) {
 	return knobs(func(k *backendtest.Knobs) { k.Refusal = &e })
+}
+
+// sql runs a statement past the pooler, as the superuser; $d is the name of the
+// database and of the role.
+func sql(statement string) func(*faultRig) {
+	return func(r *faultRig) {
+		if err := r.d.pg.Exec(testContext(r.t), strings.ReplaceAll(statement, "$d", r.d.name)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// certificateUntil has the server show another certificate.
+func certificateUntil(d time.Duration) func(*faultRig) {
+	return func(r *faultRig) {
+		if err := r.rds.RenewCertificate(time.Now().Add(d)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 }
 
 func awsKnobs(s backendtest.AWSService, change func(k *backendtest.AWSKnobs)) func(*faultRig) {
@@ -294,6 +433,7 @@ func restoring(change func(*faultRig)) func(*faultRig) {
 
 var (
 	wellAgain = knobs(func(k *backendtest.Knobs) {
+		k.NoTLS, k.MaxTLS, k.NoProcess = false, 0, false
 		k.Refusal, k.RejectAll, k.MaxToken, k.ClockOffset, k.PerSecond, k.Refuse, k.AcceptLatency = nil, false, 0, 0, 0, false, 0
 	})
 	sourceWell = func(s backendtest.AWSService) func(*faultRig) {

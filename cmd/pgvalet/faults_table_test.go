@@ -24,14 +24,12 @@ func (o *outcome) text() string {
 		recovery = "by itself"
 	}
 	said := strings.ReplaceAll(o.said.Message, "|", `\|`)
-	if i := strings.Index(said, `user "`); i >= 0 { // the name of the test's own
-		if j := strings.Index(said[i+6:], `"`); j >= 0 {
-			said = said[:i+6] + "app_user" + said[i+6+j:]
-		}
-	}
-	if i := strings.Index(said, `database "`); i >= 0 {
-		if j := strings.Index(said[i+10:], `"`); j >= 0 {
-			said = said[:i+10] + "app" + said[i+10+j:]
+	for before, name := range map[string]string{`user "`: "app_user", `role "`: "app_user", `database "`: "app"} { // not that of the test's own
+		if i := strings.Index(said, before); i >= 0 {
+			i += len(before)
+			if j := strings.Index(said[i:], `"`); j >= 0 {
+				said = said[:i] + name + said[i+j:]
+			}
 		}
 	}
 	said = strings.ReplaceAll(said, `host "127.0.0.1"`, `host "…"`)

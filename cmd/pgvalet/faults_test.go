@@ -20,6 +20,7 @@ type fault struct {
 	// plain: the client of "shop" logs in with a password, past the stand-in,
 	// because the fault is there from the start.
 	plain   bool
+	dsql    bool            // the server is Aurora DSQL
 	prepare func(*faultRig) // before pgvalet starts
 	strike  func(*faultRig) // when "shop" has its server
 	mend    func(*faultRig)
@@ -117,7 +118,7 @@ func (f *fault) run(t *testing.T) outcome {
 			t.Errorf("the log does not say %s: %s", want, line)
 		}
 	}
-	if r.conf.databases["audit"]["server_auth"] == "iam" {
+	if _, iam := r.conf.databases["audit"]["iam_host"]; iam {
 		for _, want := range []string{"iam_host", "iam_region", "iam_user"} {
 			if !strings.Contains(line, `"`+want+`"`) {
 				t.Errorf("the log does not say %s: %s", want, line)
