@@ -301,15 +301,17 @@ func TestIAMRefusedByProxy(t *testing.T) {
 func TestNotAskedForToken(t *testing.T) {
 	const proxy = "orders.proxy-c0abcdefghij.us-east-1.rds.amazonaws.com"
 	for _, tt := range []struct {
-		host   string
-		method uint32
-		want   string
+		host        string
+		method      uint32
+		replication Replication
+		want        string
 	}{
-		{backendtest.DefaultRDSHost, pgproto3.AuthTypeSASL, "GRANT rds_iam TO"},
-		{backendtest.DefaultRDSHost, pgproto3.AuthTypeGSS, "REVOKE rds_ad FROM"},
-		{proxy, pgproto3.AuthTypeSASL, "IAMAuth"},
+		{backendtest.DefaultRDSHost, pgproto3.AuthTypeSASL, NoReplication, "GRANT rds_iam TO"},
+		{backendtest.DefaultRDSHost, pgproto3.AuthTypeSASL, LogicalReplication, "rds.iam_auth_for_replication"},
+		{backendtest.DefaultRDSHost, pgproto3.AuthTypeGSS, NoReplication, "REVOKE rds_ad FROM"},
+		{proxy, pgproto3.AuthTypeSASL, NoReplication, "IAMAuth"},
 	} {
-		target := Target{Host: "10.0.0.1", IAM: &IAM{Key: auth.TokenKey{Host: tt.host}}}
+		target := Target{Host: "10.0.0.1", Replication: tt.replication, IAM: &IAM{Key: auth.TokenKey{Host: tt.host}}}
 		s := session{attempt: &attempt{t: &target}}
 		err := s.answer(binary.BigEndian.AppendUint32(nil, tt.method))
 		if e := Explain(err); e.Reason != NotInRDSIAM || !strings.Contains(e.Hint, tt.want) {

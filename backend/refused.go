@@ -39,6 +39,9 @@ func (t *Target) notAskedHint(method uint32) string {
 	case method == pgproto3.AuthTypeGSS || method == pgproto3.AuthTypeSSPI:
 		return "RDS asks for Kerberos: REVOKE rds_ad FROM this role, and from the roles that it is a member of."
 	}
+	if t.Replication != NoReplication {
+		return grantHint + " For replication rds.iam_auth_for_replication has to be 1 in the parameter group."
+	}
 	return grantHint
 }
 
@@ -66,7 +69,7 @@ func (t *Target) whyRefused(s signature, suspicion string) string {
 			"(6) the credentials had not expired",
 			action, partition, s.region, t.User)
 	}
-	return begin + fmt.Sprintf("(1) an IAM policy of that access key allows %s on arn:%s:rds-db:%s:ACCOUNT:dbuser:RESOURCE-ID/%s, with the instance's or cluster's resource ID; "+
+	return begin + fmt.Sprintf("(1) an IAM policy of that access key allows %s on arn:%s:rds-db:%s:ACCOUNT:dbuser:RESOURCE-ID/%s, with the instance's or cluster's resource ID, and no permissions boundary, service control policy or condition keeps it from doing so; "+
 		"(2) host and port are the endpoint's own, not an alias or a tunnel (iam_host, iam_port); "+
 		"(3) the region is the database's; "+
 		"(4) the user is the role's name, in the same case; "+
