@@ -109,8 +109,7 @@ func (s *Server) Decoy(g *evloop.Gather, name string, undo any) {
 	g.SetBuffer(wire.AppendParse(b, name, ""))
 	s.push(request{kind: wire.Close, action: inject, undo: undo})
 	s.push(request{kind: wire.Parse, action: inject})
-	delete(s.sql.byName, name)
-	s.sql.stray = true // if the DEALLOCATE does not come
+	s.HiddenSQL(name) // if the DEALLOCATE does not come
 }
 
 // NoDecoy has the server hold nothing by a name, in the middle of a batch: the

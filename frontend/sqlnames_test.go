@@ -325,6 +325,22 @@ func TestSQLPrepareHidden(t *testing.T) {
 	}
 }
 
+// TestSQLPrepareHalfForgotten: a DEALLOCATE that is not executed, or a Close that
+// is ignored, leaves others, and the client, what they have.
+func TestSQLPrepareHalfForgotten(t *testing.T) {
+	r := newRig(t, "")
+	a, b := r.client(), r.client()
+	b.do("prepare p as select 1")
+	a.send(query("prepare p as select 1"), parse("", "deallocate p"), bind(""), syncMsg)
+	a.want("C PREPARE", "Z I", "1", "2", "Z I")
+	b.query("execute p")
+	b.want("T", "D 1", "C SELECT 1", "Z I")
+	b.send(bind("none"), closeStatement("p"), syncMsg)
+	b.want("ERROR 26000…", "Z I")
+	b.query("execute p")
+	b.want("T", "D 1", "C SELECT 1", "Z I")
+}
+
 // TestSQLPrepareBounds: neither a client nor a server keeps any number of names.
 func TestSQLPrepareBounds(t *testing.T) {
 	r, c, _ := onTwo(t, "max_prepared_statements = 3")

@@ -170,11 +170,12 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 	}
 	if typ == wire.Close && body[0] == 'S' && s.tracking() {
 		if p := s.statement[string(name)]; p != nil {
+			delete(s.statement, p.name)
 			return s.closeStatement(p, n)
 		}
 		if st := s.sql[string(name)]; st != nil {
 			delete(s.sql, st.Name)
-			return s.closeStatement(nil, n)
+			return s.closeStatement(st, n)
 		}
 		if bytes.HasPrefix(name, []byte(backend.StatementPrefix)) {
 			return s.closeStatement(nil, n) // not the client's to close
@@ -212,19 +213,16 @@ func (s *session) describeOrClose(typ byte, n int, m []byte) int {
 	return s.begin(n, m)
 }
 
-// closeStatement forgets a client's name. The server keeps the statement: others
-// may use it.
-func (s *session) closeStatement(p *preparedName, n int) int {
-	if p != nil {
-		delete(s.statement, p.name)
-	}
+// closeStatement answers the Close of a name that the client has no more, unless
+// it comes to nothing. The server keeps the statement: others may use it.
+func (s *session) closeStatement(undo any, n int) int {
 	if s.srv == nil {
-		s.Closed(p)
+		s.Closed(undo)
 		s.w.toClient.Add(wire.MsgCloseComplete)
 		return n
 	}
 	s.asking()
-	s.srv.CloseLocal(p)
+	s.srv.CloseLocal(undo)
 	return n
 }
 
