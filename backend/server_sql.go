@@ -150,6 +150,9 @@ func (s *Server) HiddenSQL(name string) {
 	}
 }
 
+// StraySQL notes that the server may get statements by names that nobody manages.
+func (s *Server) StraySQL() { s.sql.stray = true }
+
 // DoubtSQL notes that names may stand for nothing by now.
 func (s *Server) DoubtSQL() {
 	for name := range s.sql.byName {

@@ -325,6 +325,21 @@ func TestSQLPrepareHidden(t *testing.T) {
 	}
 }
 
+// TestSQLPrepareUntracked: what clients have prepared on a server before names
+// were managed is in nobody's way either.
+func TestSQLPrepareUntracked(t *testing.T) {
+	r := newRig(t, "max_prepared_statements = 0")
+	a, b := r.client(), r.client()
+	a.send(parse("p", "select 'a'"), syncMsg)
+	a.want("1", "Z I")
+	r.reload("max_prepared_statements = 10")
+	b.send(bind("p"), execute, syncMsg)
+	b.want(`ERROR 26000 prepared statement "p" does not exist`, "Z I")
+	b.do("prepare p as select 'b'")
+	b.query("execute p")
+	b.want("T", "D b", "C SELECT 1", "Z I")
+}
+
 // TestSQLPrepareHalfForgotten: a DEALLOCATE that is not executed, or a Close that
 // is ignored, leaves others, and the client, what they have.
 func TestSQLPrepareHalfForgotten(t *testing.T) {

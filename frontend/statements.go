@@ -62,6 +62,9 @@ func (s *session) parse(n int, m []byte) int {
 			s.unnamed.number = s.w.sessions.unnamed.Add(1)
 			s.srv.ParseUnnamed(s.unnamed.number, (*preparedName)(nil))
 		} else {
+			if s.sharing() {
+				s.srv.StraySQL() // names may be managed some day
+			}
 			s.srv.Expect(wire.Parse)
 		}
 		return s.begin(n, m)
