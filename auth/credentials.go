@@ -49,6 +49,7 @@ type chain struct {
 	retrievedAt time.Time       // last
 	generation  uint64          // how often credentials were invalidated
 	invalidated time.Time       // when they were last
+	stale       bool            // last are those, and serve only while there are no others
 	noRetrieval time.Time       // before that, last is good enough if valid
 	err         error           // of the last retrieval
 	noAttempt   time.Time       // before that, err holds
@@ -90,10 +91,12 @@ func (s *TokenSource) retrieve(c *chain, region string) (generationCredentials, 
 		wanted = now
 	}
 	valid := checkCredentials(last.Credentials, now) == nil
-	err, cached := c.err, now.Before(c.noAttempt)
+	err, cached, stale := c.err, now.Before(c.noAttempt), c.stale
 	s.mu.Unlock()
 	switch {
-	case checkCredentials(last.Credentials, wanted) == nil:
+	case stale && cached && valid:
+		return last, nil
+	case !stale && checkCredentials(last.Credentials, wanted) == nil:
 		return last, nil
 	case cached && !valid:
 		return generationCredentials{}, err
@@ -136,7 +139,7 @@ func (s *TokenSource) keep(c *chain, last generationCredentials, loaded *loadedC
 	}
 	c.retrieved++
 	if c.generation == last.generation {
-		c.last, c.retrievedAt = creds, now
+		c.last, c.retrievedAt, c.stale = creds, now, false
 		c.noRetrieval = now.Add(min(refreshPause, left(creds, now)/2))
 	}
 }
@@ -173,15 +176,15 @@ func (s *TokenSource) ask(l *loadedChain, k CredentialKey, region string, had bo
 	return l, creds, err
 }
 
-// invalidate drops the credentials of one generation, unless that has just
-// been tried. mu is held.
+// invalidate has other credentials take the place of those of one generation,
+// unless that has just been tried. mu is held.
 func (c *chain) invalidate(generation uint64, now time.Time) {
 	if generation != c.generation || !c.invalidated.IsZero() && now.Sub(c.invalidated) < invalidatePause {
 		return
 	}
 	c.generation++
 	c.invalidated = now
-	c.last, c.noRetrieval, c.noAttempt = aws.Credentials{}, time.Time{}, time.Time{}
+	c.stale, c.noRetrieval, c.noAttempt = true, time.Time{}, time.Time{}
 }
 
 // checkCredentials refuses what the SDK would sign with all the same.

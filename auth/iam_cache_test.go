@@ -262,6 +262,36 @@ func TestTokenInvalidate(t *testing.T) {
 	})
 }
 
+// RDS refuses for a moment while it restarts: that must not cost the credentials
+// when nobody gives others just then.
+func TestTokenInvalidateWithoutOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *TokenSource, c *credentialSource) {
+		first := s.mustToken(t, testKey)
+		c.set(0, errors.New("gone"))
+		s.Invalidate(testKey, first)
+		second := s.mustToken(t, testKey)
+		other := testKey
+		other.User = "batch"
+		s.mustToken(t, other)
+		if second == first || c.retrievals() != 2 {
+			t.Errorf("credentials asked for %d times, want once more and a new token", c.retrievals())
+		}
+		// They are replaced as soon as there are others.
+		c.set(0, nil)
+		pass(errorPause)
+		other.User = "third"
+		s.mustToken(t, other)
+		if c.retrievals() != 3 {
+			t.Errorf("credentials asked for %d times, want once more", c.retrievals())
+		}
+		other.User = "fourth"
+		s.mustToken(t, other)
+		if c.retrievals() != 3 {
+			t.Errorf("credentials asked for %d times, want no more", c.retrievals())
+		}
+	})
+}
+
 // What was put off while the old token lived is not put off without it.
 func TestTokenInvalidateAfterFailedRefresh(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *TokenSource, c *credentialSource) {
