@@ -106,7 +106,8 @@ func (s *stage) describe(ctx context.Context, o *options, r *Results) error {
 	if err := s.install(pgvaletKind, o.pgvalet); err != nil {
 		return err
 	}
-	r.Programs[pgvaletKind] = strings.TrimPrefix(version, "pgvalet ")
+	_, version, _ = strings.Cut(version, "pgvalet ") // PgBouncer's version comes first, for tools that look for that
+	r.Programs[pgvaletKind] = strings.TrimSuffix(version, ")")
 	if o.pgbouncer != "" {
 		if version, err = versionOf(ctx, o.pgbouncer, "--version"); err != nil {
 			return fmt.Errorf("%s --version: %w", o.pgbouncer, err)
