@@ -66,8 +66,10 @@ func TestCredentialRotation(t *testing.T) {
 		}
 	}
 	took := time.Since(begin)
+	// One that began as the load ended may still be under way.
+	eventually(t, "every connection has logged in", func() bool { s := rds.Stats(); return s.Logins == s.Accepted })
 	s := rds.Stats()
-	if len(s.Refused) > 0 || s.Logins != s.Accepted {
+	if len(s.Refused) > 0 {
 		t.Errorf("%d connections, %d logins, refused %v", s.Accepted, s.Logins, s.Refused)
 	}
 	// A token is renewed at 60 to 70 percent of its life.
