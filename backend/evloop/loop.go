@@ -20,6 +20,9 @@ const (
 	// kernel adds about 50 us.
 	bulkPause = 100 * time.Microsecond
 
+	// enough events in one turn gain nothing by still more.
+	enough = 16
+
 	// After giving way for longer than longWait the loop does not do so for
 	// the time of hurry: one in a thousand requests may notice.
 	longWait = 2 * time.Millisecond
@@ -232,7 +235,7 @@ func (l *Loop) Run() error {
 			sleepThread(bulkPause)
 		}
 		l.bulk, l.turns = 0, 0
-		if n > 1 && !l.now.Before(l.hurried) {
+		if n > 1 && n < enough && !l.now.Before(l.hurried) {
 			l.giveWay()
 		}
 		var err error
