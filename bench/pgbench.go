@@ -22,6 +22,7 @@ type pgbenchRun struct {
 	logins   time.Duration // how long they are expected to take
 	connect  bool          // log in for each transaction
 	rate     int           // transactions per second that are begun; 0: as many as can be
+	apart    bool          // pgbench and the pooler have processors of their own: see placeApart
 	sampling float64       // share of the transactions that is logged; 0: no log
 	started  func()        // if set, called when the clients have been at work for a second
 }
@@ -105,7 +106,14 @@ func (r pgbenchRun) run(ctx context.Context, s *stage, t *target) (*pgbenchResul
 	if err != nil {
 		return nil, err
 	}
-	err = proc.Wait()
+	undo := func() error { return nil }
+	if r.apart {
+		undo, err = placeApart(cmd.Process.Pid, t.proc.PID())
+	}
+	if err != nil {
+		return nil, errors.Join(err, proc.Stop(stopPatience))
+	}
+	err = errors.Join(proc.Wait(), undo())
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
