@@ -108,7 +108,7 @@ func (r pgbenchRun) run(ctx context.Context, s *stage, t *target) (*pgbenchResul
 	}
 	undo := func() error { return nil }
 	if r.apart {
-		undo, err = placeApart(cmd.Process.Pid, t.proc.PID())
+		undo, err = placeApart(proc.PID(), t.proc.PID())
 	}
 	if err != nil {
 		return nil, errors.Join(err, proc.Stop(stopPatience))

@@ -15,13 +15,12 @@ func TestPlaceApart(t *testing.T) {
 	}
 	first, second, all, _ := processorHalves()
 	start := func() int {
-		cmd := exec.Command("sleep", "1000")
-		proc, err := startProcess(cmd, nil)
+		proc, err := startProcess(exec.Command("sleep", "1000"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = proc.Stop(stopPatience) })
-		return cmd.Process.Pid
+		return proc.PID()
 	}
 	where := func(pid int) (set unix.CPUSet) {
 		if err := unix.SchedGetaffinity(pid, &set); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // saturationSuite has far more clients at work than there are servers, so that
@@ -29,22 +30,19 @@ var saturationSuite = suite{
 }
 
 func runSaturationSuite(ctx context.Context, b *bench, result *SuiteResult) error {
-	type load struct {
-		name, mode string
-		apart      bool
-	}
-	clients, loads := 1000, []load{{"simple", "simple", false}, {"prepared", "prepared", false}}
+	clients, names := 1000, []string{"simple", "prepared"}
 	if canPlaceApart() {
-		loads = append(loads, load{"simple, apart", "simple", true}, load{"prepared, apart", "prepared", true})
+		names = append(names, "simple, apart", "prepared, apart")
 	}
 	if b.options.smoke {
-		clients, loads = 40, []load{loads[0], loads[len(loads)-1]}
+		clients, names = 40, []string{names[0], names[len(names)-1]}
 	}
 	return b.eachVariant(ctx, false, func(variant string, targets []*target) error {
-		for _, l := range loads {
-			samples, err := rounds(ctx, b, fmt.Sprintf("saturation %s %s", variant, l.name), targets, targetName,
+		for _, name := range names {
+			mode, _, apart := strings.Cut(name, ", ")
+			samples, err := rounds(ctx, b, fmt.Sprintf("saturation %s %s", variant, name), targets, targetName,
 				func(ctx context.Context, t *target, round int) (figures, error) {
-					run := pgbenchRun{mode: l.mode, clients: clients, seconds: b.options.seconds, apart: l.apart, sampling: 1}
+					run := pgbenchRun{mode: mode, clients: clients, seconds: b.options.seconds, apart: apart, sampling: 1}
 					if round == 0 {
 						run.seconds = min(run.seconds, 3)
 					}
@@ -59,7 +57,7 @@ func runSaturationSuite(ctx context.Context, b *bench, result *SuiteResult) erro
 			if err != nil {
 				return err
 			}
-			result.add(Case{Name: l.name, Variant: variant, Plot: !l.apart, Samples: samples})
+			result.add(Case{Name: name, Variant: variant, Plot: !apart, Samples: samples})
 		}
 		return nil
 	})
