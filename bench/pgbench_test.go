@@ -131,14 +131,20 @@ func TestProgressWatch(t *testing.T) {
 func TestCPUMicros(t *testing.T) {
 	at := time.Unix(1000, 0)
 	res := &pgbenchResult{transactions: 4000, wholeCPU: time.Second, marks: []mark{
-		{at.Add(time.Second), 500, 800 * time.Millisecond},
-		{at.Add(2 * time.Second), 1000, 820 * time.Millisecond},
-		{at.Add(4 * time.Second), 1500, 880 * time.Millisecond},
+		{at.Add(time.Second), 500, 800 * time.Millisecond, 100 * time.Millisecond},
+		{at.Add(2 * time.Second), 1000, 820 * time.Millisecond, 120 * time.Millisecond},
+		{at.Add(4 * time.Second), 1500, 880 * time.Millisecond, 160 * time.Millisecond},
 	}}
+	if got, ok := res.kernelMicros(); !ok || math.Abs(got-15) > 1e-9 { // 60 ms
+		t.Errorf("%v, %v in the kernel, want 15", got, ok)
+	}
 	if got := res.cpuMicros(); math.Abs(got-20) > 1e-9 { // 80 ms for 1,000 and 2 × 1,500
 		t.Errorf("%v, want 20", got)
 	}
 	res.marks = res.marks[:1]
+	if _, ok := res.kernelMicros(); ok {
+		t.Error("a short run: tells of the kernel")
+	}
 	if got := res.cpuMicros(); got != 250 {
 		t.Errorf("a short run: %v, want 250", got)
 	}

@@ -10,9 +10,10 @@ import (
 
 // mark is the state at one of pgbench's progress reports.
 type mark struct {
-	at  time.Time
-	tps float64       // since the report before
-	cpu time.Duration // of the pooler since its start; 0 without a pooler
+	at     time.Time
+	tps    float64       // since the report before
+	cpu    time.Duration // of the pooler since its start; 0 without a pooler
+	kernel time.Duration // of cpu, in the kernel
 }
 
 // progressWatch takes pgbench's stderr, and looks at the pooler whenever
@@ -59,7 +60,14 @@ func (w *progressWatch) line(now time.Time, line string) {
 		w.err = errors.Join(w.err, err)
 		return
 	}
-	w.marks = append(w.marks, mark{now, tps, cpu})
+	var kernel time.Duration
+	if w.target.proc != nil {
+		if kernel, err = kernelTime(w.target.proc.PID()); err != nil {
+			w.err = errors.Join(w.err, err)
+			return
+		}
+	}
+	w.marks = append(w.marks, mark{now, tps, cpu, kernel})
 	if w.started != nil && len(w.marks) == 1 {
 		w.started()
 	}
@@ -72,6 +80,17 @@ func between(marks []mark, from, to int) (transactions float64, cpu time.Duratio
 		transactions += marks[i].tps * marks[i].at.Sub(marks[i-1].at).Seconds()
 	}
 	return transactions, marks[to].cpu - marks[from].cpu
+}
+
+// kernelMicros returns how much of cpuMicros was spent in the kernel. ok is false
+// for a run too short to tell.
+func (r *pgbenchResult) kernelMicros() (micros float64, ok bool) {
+	last := len(r.marks) - 1
+	if last < 1 {
+		return 0, false
+	}
+	transactions, _ := between(r.marks, 0, last)
+	return float64((r.marks[last].kernel - r.marks[0].kernel).Nanoseconds()) / 1000 / transactions, true
 }
 
 // cpuMicros returns the pooler's CPU time per transaction in µs. It is

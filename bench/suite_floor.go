@@ -22,6 +22,7 @@ var floorSuite = suite{
 	figures: []figure{
 		{key: "tps", title: "transactions/s"},
 		{key: "cpu_us_per_tx", title: "CPU µs/transaction", digits: 1, cost: true},
+		{key: "kernel_us_per_tx", title: "of it in the kernel", digits: 1, cost: true},
 	},
 	run: runFloorSuite,
 }

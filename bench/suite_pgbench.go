@@ -14,6 +14,7 @@ var pgbenchSuite = suite{
 	figures: []figure{
 		{key: "tps", title: "transactions/s", plot: true},
 		{key: "cpu_us_per_tx", title: "pooler CPU µs/transaction", digits: 1, cost: true, plot: true},
+		{key: "kernel_us_per_tx", title: "of it in the kernel", digits: 1, cost: true},
 		{key: "p50_ms", title: "p50 ms", digits: 3, cost: true},
 		{key: "p99_ms", title: "p99 ms", digits: 3, cost: true},
 		{key: "p999_ms", title: "p99.9 ms", digits: 3, cost: true},
@@ -75,6 +76,9 @@ func (r *pgbenchResult) figures(t *target) figures {
 	f := figures{"tps": r.tps}
 	if t.proc != nil {
 		f["cpu_us_per_tx"] = r.cpuMicros()
+		if micros, ok := r.kernelMicros(); ok {
+			f["kernel_us_per_tx"] = micros
+		}
 	}
 	if len(r.log) > 0 {
 		first, last := span(r.log)

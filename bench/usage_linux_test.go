@@ -58,6 +58,50 @@ func TestCPUTime(t *testing.T) {
 	}
 }
 
+// A process that makes system calls spends most of its time in the kernel.
+func TestKernelTime(t *testing.T) {
+	in := func() time.Duration {
+		t.Helper()
+		d, err := kernelTime(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	var page [1 << 16]byte
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	start, all := in(), time.Duration(0)
+	for before, err := cpuTime(os.Getpid()); all < 300*time.Millisecond; {
+		for range 100 {
+			_, _ = zero.Read(page[:])
+		}
+		now, err2 := cpuTime(os.Getpid())
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		all = now - before
+	}
+	if got := in() - start; got < all/4 || got > all+100*time.Millisecond {
+		t.Errorf("%v of %v in the kernel", got, all)
+	}
+}
+
+func TestParseKernelTime(t *testing.T) {
+	got, err := parseKernelTime([]byte("7 (a) b) S 1 7 7 0 -1 4194304 130 0 0 0 31 250 0 0 20 0 1 0 9 8 7\n"))
+	if err != nil || got != 2500*time.Millisecond {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "7 (a) S 1", "7 (a) S 1 7 7 0 -1 4194304 130 0 0 0 31 x 0 0"} {
+		if got, err := parseKernelTime([]byte(bad)); err == nil {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
 // sink keeps the compiler from leaving the work out.
 var sink int
 
