@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// pgbenchRun is one run of pgbench's select-only script.
+// pgbenchRun is one run of pgbench.
 type pgbenchRun struct {
+	script   string // what a transaction is; "": that of pgbench -S
 	mode     string // simple, extended or prepared
 	clients  int
 	seconds  int           // at work, after the logins
@@ -27,13 +28,17 @@ type pgbenchRun struct {
 	started  func()        // if set, called when the clients have been at work for a second
 }
 
-func (r pgbenchRun) args(logPrefix string) []string {
+// args returns pgbench's arguments. What it needs files for is in dir.
+func (r pgbenchRun) args(dir string) []string {
 	// pgbench's clock begins to run before the logins.
 	length := r.seconds + int(math.Round(r.logins.Seconds()))
-	args := []string{
-		"-n", "-S", "-M", r.mode, "-P", "1", "-T", strconv.Itoa(length),
-		"-c", strconv.Itoa(r.clients), "-j", strconv.Itoa(min(r.clients, 2)),
+	what := []string{"-S"}
+	if r.script != "" {
+		what = []string{"-f", filepath.Join(dir, scriptName)}
 	}
+	args := append(append([]string{"-n"}, what...),
+		"-M", r.mode, "-P", "1", "-T", strconv.Itoa(length),
+		"-c", strconv.Itoa(r.clients), "-j", strconv.Itoa(min(r.clients, 2)))
 	if r.connect {
 		args = append(args, "-C")
 	}
@@ -41,13 +46,16 @@ func (r pgbenchRun) args(logPrefix string) []string {
 		args = append(args, "-R", strconv.Itoa(r.rate))
 	}
 	if r.sampling > 0 {
-		args = append(args, "-l", "--log-prefix="+logPrefix)
+		args = append(args, "-l", "--log-prefix="+filepath.Join(dir, "log"))
 	}
 	if r.sampling > 0 && r.sampling < 1 {
 		args = append(args, "--sampling-rate="+strconv.FormatFloat(r.sampling, 'f', 6, 64))
 	}
 	return args
 }
+
+// scriptName is the file that a run's script is put into.
+const scriptName = "script.sql"
 
 // pgbenchResult is what a run has given.
 type pgbenchResult struct {
@@ -92,9 +100,13 @@ func (r pgbenchRun) run(ctx context.Context, s *stage, t *target) (*pgbenchResul
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	prefix := filepath.Join(dir, "log")
+	if r.script != "" {
+		if err := os.WriteFile(filepath.Join(dir, scriptName), []byte(r.script), 0o644); err != nil {
+			return nil, err
+		}
+	}
 
-	cmd := s.libpq(ctx, s.pgbench, t.port, t.variant, r.args(prefix)...)
+	cmd := s.libpq(ctx, s.pgbench, t.port, t.variant, r.args(dir)...)
 	var stdout bytes.Buffer
 	watch := &progressWatch{target: t, started: r.started}
 	cmd.Stdout, cmd.Stderr = &stdout, watch

@@ -73,8 +73,9 @@ func TestPgbenchArgs(t *testing.T) {
 		{pgbenchRun{mode: "simple", clients: 8, seconds: 5, sampling: 1, rate: 1000}, "-n -S -M simple -P 1 -T 5 -c 8 -j 2 -R 1000 -l --log-prefix=/x/log"},
 		{pgbenchRun{mode: "simple", clients: 8, seconds: 5, connect: true}, "-n -S -M simple -P 1 -T 5 -c 8 -j 2 -C"},
 		{pgbenchRun{mode: "simple", clients: 500, seconds: 5, logins: 2600 * time.Millisecond}, "-n -S -M simple -P 1 -T 8 -c 500 -j 2"},
+		{pgbenchRun{mode: "simple", script: "SELECT 1\n", clients: 8, seconds: 5}, "-n -f /x/script.sql -M simple -P 1 -T 5 -c 8 -j 2"},
 	} {
-		if got := strings.Join(tt.run.args("/x/log"), " "); got != tt.want {
+		if got := strings.Join(tt.run.args("/x"), " "); got != tt.want {
 			t.Errorf("%+v:\n%s, want\n%s", tt.run, got, tt.want)
 		}
 	}

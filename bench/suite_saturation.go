@@ -12,7 +12,8 @@ import (
 //
 // Where the kernel moves pgbench's threads and the pooler between few processors, the
 // throughput goes up and down with whom it puts together, and p99 shows that. So
-// there are the same cases with the two kept apart, to see the pooler alone.
+// there are the same cases with the two kept apart, to see the pooler alone; and one
+// in which the processors have time to spare, because the servers are what limits.
 var saturationSuite = suite{
 	name:  "saturation",
 	title: "1,000 clients on 20 servers (pgbench -S)",
@@ -29,20 +30,29 @@ var saturationSuite = suite{
 	run: runSaturationSuite,
 }
 
+// slowQuery says of a case that a query takes that long at the server.
+const slowQuery = "queries of 5 ms"
+
 func runSaturationSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 	clients, names := 1000, []string{"simple", "prepared"}
 	if canPlaceApart() {
 		names = append(names, "simple, apart", "prepared, apart")
 	}
+	names = append(names, "simple, "+slowQuery)
 	if b.options.smoke {
-		clients, names = 40, []string{names[0], names[len(names)-1]}
+		clients, names = 40, names[len(names)-2:]
 	}
 	return b.eachVariant(ctx, false, func(variant string, targets []*target) error {
 		for _, name := range names {
-			mode, _, apart := strings.Cut(name, ", ")
+			mode, how, _ := strings.Cut(name, ", ")
+			load := pgbenchRun{mode: mode, clients: clients, apart: how == "apart", sampling: 1}
+			if how == slowQuery {
+				load.script = "SELECT pg_sleep(0.005)\n"
+			}
 			samples, err := rounds(ctx, b, fmt.Sprintf("saturation %s %s", variant, name), targets, targetName,
 				func(ctx context.Context, t *target, round int) (figures, error) {
-					run := pgbenchRun{mode: mode, clients: clients, seconds: b.options.seconds, apart: apart, sampling: 1}
+					run := load
+					run.seconds = b.options.seconds
 					if round == 0 {
 						run.seconds = min(run.seconds, 3)
 					}
@@ -57,7 +67,7 @@ func runSaturationSuite(ctx context.Context, b *bench, result *SuiteResult) erro
 			if err != nil {
 				return err
 			}
-			result.add(Case{Name: name, Variant: variant, Plot: !apart, Samples: samples})
+			result.add(Case{Name: name, Variant: variant, Plot: how == "", Samples: samples})
 		}
 		return nil
 	})
