@@ -96,20 +96,17 @@ func measure(ctx context.Context, o *options, args []string, stdout, stderr io.W
 
 // describe installs the poolers, and records what is measured.
 func (s *stage) describe(ctx context.Context, o *options, r *Results) error {
-	version, err := versionOf(ctx, o.pgvalet, "-V")
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s is not there; make build makes it", o.pgvalet)
-	}
-	if err != nil {
-		return fmt.Errorf("%s -V: %w", o.pgvalet, err)
-	}
-	if err := s.install(pgvaletKind, o.pgvalet); err != nil {
+	if err := s.describePgvalet(ctx, pgvaletKind, o.pgvalet, r); err != nil {
 		return err
 	}
-	_, version, _ = strings.Cut(version, "pgvalet ") // PgBouncer's version comes first, for tools that look for that
-	r.Programs[pgvaletKind] = strings.TrimSuffix(version, ")")
+	if o.other != "" {
+		if err := s.describePgvalet(ctx, otherKind, o.other, r); err != nil {
+			return err
+		}
+	}
 	if o.pgbouncer != "" {
-		if version, err = versionOf(ctx, o.pgbouncer, "--version"); err != nil {
+		version, err := versionOf(ctx, o.pgbouncer, "--version")
+		if err != nil {
 			return fmt.Errorf("%s --version: %w", o.pgbouncer, err)
 		}
 		if err := s.install(pgbouncerKind, o.pgbouncer); err != nil {
@@ -117,7 +114,8 @@ func (s *stage) describe(ctx context.Context, o *options, r *Results) error {
 		}
 		r.Programs[pgbouncerKind] = strings.TrimPrefix(version, "PgBouncer ")
 	}
-	if version, err = versionOf(ctx, s.pgbench, "--version"); err != nil {
+	version, err := versionOf(ctx, s.pgbench, "--version")
+	if err != nil {
 		return fmt.Errorf("%s --version: %w", s.pgbench, err)
 	}
 	r.Programs["pgbench"] = strings.TrimPrefix(version, "pgbench (PostgreSQL) ")
@@ -135,6 +133,20 @@ func (s *stage) describe(ctx context.Context, o *options, r *Results) error {
 	}
 	r.Settings["postgresql"] = strings.Join(sorted(lines), " ")
 	return nil
+}
+
+// describePgvalet does it for one build of pgvalet.
+func (s *stage) describePgvalet(ctx context.Context, kind, program string, r *Results) error {
+	version, err := versionOf(ctx, program, "-V")
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s is not there; make build makes it", program)
+	}
+	if err != nil {
+		return fmt.Errorf("%s -V: %w", program, err)
+	}
+	_, version, _ = strings.Cut(version, "pgvalet ") // PgBouncer's version comes first, for tools that look for that
+	r.Programs[kind] = strings.TrimSuffix(version, ")")
+	return s.install(kind, program)
 }
 
 // forgetSettings removes what libpq and pgx would read from the environment:

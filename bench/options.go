@@ -16,6 +16,7 @@ import (
 // options are the command line.
 type options struct {
 	pgvalet   string
+	other     string // "" : none
 	pgbouncer string // "" : not there
 	suites    []string
 	variants  []string
@@ -96,6 +97,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "runs of each target that count, after one that does not")
 	flags.DurationVar(&o.settle, "settle", 10*time.Second, "how long memory must stay the same to be taken for settled")
 	flags.StringVar(&o.pgvalet, "pgvalet", "bin/pgvalet", "the pgvalet `program`")
+	flags.StringVar(&o.other, "other", "", "another build of pgvalet, a `program`, to measure beside it")
 	flags.StringVar(&o.pgbouncer, "pgbouncer", "", "the PgBouncer `program` (default: $PGBOUNCER, else the one in PATH, else none)")
 	flags.StringVar(&o.json, "json", "", "write everything that was measured to this `file`")
 	flags.StringVar(&o.svg, "svg", "", "write the plot to this `file`")

@@ -12,12 +12,12 @@ import (
 func TestParseOptions(t *testing.T) {
 	t.Setenv("PGBOUNCER", "")
 	t.Setenv("PATH", "")
-	o, err := parseOptions([]string{"-suites", "storm,idle", "-clients", "8,64", "-variants", "tls", "-seconds", "3"}, io.Discard)
+	o, err := parseOptions([]string{"-suites", "storm,idle", "-clients", "8,64", "-variants", "tls", "-seconds", "3", "-other", "older"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(o.suites, []string{"storm", "idle"}) || !slices.Equal(o.clients, []int{8, 64}) ||
-		!slices.Equal(o.variants, []string{"tls"}) || o.seconds != 3 || o.rounds != 5 || o.pgbouncer != "" {
+		!slices.Equal(o.variants, []string{"tls"}) || o.seconds != 3 || o.rounds != 5 || o.pgbouncer != "" || o.other != "older" {
 		t.Errorf("%+v", o)
 	}
 	o, err = parseOptions([]string{"-render", "a.json", "b.json"}, io.Discard)

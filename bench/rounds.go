@@ -22,8 +22,10 @@ type bench struct {
 // poolers are the kinds of poolers that are there.
 func (b *bench) poolers() []string {
 	kinds := []string{pgvaletKind}
-	if b.programs[pgbouncerKind] != "" {
-		kinds = append(kinds, pgbouncerKind)
+	for _, kind := range []string{otherKind, pgbouncerKind} {
+		if b.programs[kind] != "" {
+			kinds = append(kinds, kind)
+		}
 	}
 	return kinds
 }

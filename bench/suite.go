@@ -15,6 +15,9 @@ type suite struct {
 	run     func(ctx context.Context, b *bench, result *SuiteResult) error
 }
 
+// allBases are the suite's, and another build of pgvalet.
+func (s suite) allBases() []string { return append([]string{otherKind}, s.bases...) }
+
 // suites returns all suites in the order they run.
 func suites() []suite {
 	return []suite{pgbenchSuite, bulkSuite, idleSuite, stormSuite, saturationSuite, connectSuite, loopsSuite, floorSuite}

@@ -23,6 +23,9 @@ func header(r *Results) string {
 // describe returns programs and machine in one line.
 func describe(r *Results) string {
 	programs := []string{"pgvalet " + r.Programs[pgvaletKind]}
+	if version, ok := r.Programs[otherKind]; ok {
+		programs = append(programs, "other pgvalet "+version)
+	}
 	if version, ok := r.Programs[pgbouncerKind]; ok {
 		programs = append(programs, "PgBouncer "+version)
 	}
@@ -54,7 +57,7 @@ func rows(s suite, result SuiteResult) []row {
 			if len(r.values) == 0 {
 				continue
 			}
-			for _, base := range s.bases {
+			for _, base := range s.allBases() {
 				if _, ok := r.values[base]; ok && base != targets[0] {
 					r.ratios[base] = compare(c.Samples, f.key, targets[0], base)
 				}
@@ -72,7 +75,7 @@ func columns(s suite, result SuiteResult) (targets, bases []string) {
 			targets = append(targets, name)
 		}
 	}
-	for _, base := range s.bases {
+	for _, base := range s.allBases() {
 		if slices.Contains(targets, base) && base != targets[0] {
 			bases = append(bases, base)
 		}

@@ -19,6 +19,7 @@ import (
 // What is measured. A pooler's kind is its program's name.
 const (
 	pgvaletKind   = "pgvalet"
+	otherKind     = "other" // another build of pgvalet
 	pgbouncerKind = "pgbouncer"
 	directKind    = "direct" // PostgreSQL without a pooler
 	relayKind     = "relay"  // this program: see relay.go
@@ -26,7 +27,7 @@ const (
 )
 
 // targetOrder is the order of the targets in a table.
-var targetOrder = []string{pgvaletKind, pgbouncerKind, directKind, besideKind, relayKind, "1 loop", "2 loops", "4 loops"}
+var targetOrder = []string{pgvaletKind, otherKind, pgbouncerKind, directKind, besideKind, relayKind, "1 loop", "2 loops", "4 loops"}
 
 // The variants of a suite.
 const (
@@ -71,7 +72,7 @@ func (s *stage) startPooler(ctx context.Context, kind, name, variant string, ext
 	pooler := append(append([]setting{{"listen_port", port}}, poolerSettings(variant)...), extra...)
 	database := databaseSettings(s.pg.Port, s.credentials.password)
 	text := pgbouncerConfig(pooler, database)
-	if kind == pgvaletKind {
+	if kind != pgbouncerKind {
 		config = strings.TrimSuffix(config, ".conf") + ".toml"
 		text = pgvaletConfig(pooler, database)
 	}
