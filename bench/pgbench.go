@@ -32,11 +32,13 @@ type pgbenchRun struct {
 func (r pgbenchRun) args(dir string) []string {
 	// pgbench's clock begins to run before the logins.
 	length := r.seconds + int(math.Round(r.logins.Seconds()))
-	what := []string{"-S"}
-	if r.script != "" {
-		what = []string{"-f", filepath.Join(dir, scriptName)}
+	args := []string{"-n"}
+	if r.script == "" {
+		args = append(args, "-S")
+	} else {
+		args = append(args, "-f", filepath.Join(dir, scriptName))
 	}
-	args := append(append([]string{"-n"}, what...),
+	args = append(args,
 		"-M", r.mode, "-P", "1", "-T", strconv.Itoa(length),
 		"-c", strconv.Itoa(r.clients), "-j", strconv.Itoa(min(r.clients, 2)))
 	if r.connect {

@@ -60,12 +60,10 @@ func (w *progressWatch) line(now time.Time, line string) {
 		w.err = errors.Join(w.err, err)
 		return
 	}
-	var kernel time.Duration
-	if w.target.proc != nil {
-		if kernel, err = kernelTime(w.target.proc.PID()); err != nil {
-			w.err = errors.Join(w.err, err)
-			return
-		}
+	kernel, err := w.target.kernelOrNone()
+	if err != nil {
+		w.err = errors.Join(w.err, err)
+		return
 	}
 	w.marks = append(w.marks, mark{now, tps, cpu, kernel})
 	if w.started != nil && len(w.marks) == 1 {
@@ -75,22 +73,21 @@ func (w *progressWatch) line(now time.Time, line string) {
 
 // between returns the transactions and the pooler's CPU time between two
 // marks.
-func between(marks []mark, from, to int) (transactions float64, cpu time.Duration) {
+func between(marks []mark, from, to int) (transactions float64, cpu, kernel time.Duration) {
 	for i := from + 1; i <= to; i++ {
 		transactions += marks[i].tps * marks[i].at.Sub(marks[i-1].at).Seconds()
 	}
-	return transactions, marks[to].cpu - marks[from].cpu
+	return transactions, marks[to].cpu - marks[from].cpu, marks[to].kernel - marks[from].kernel
 }
 
 // kernelMicros returns how much of cpuMicros was spent in the kernel. ok is false
 // for a run too short to tell.
-func (r *pgbenchResult) kernelMicros() (micros float64, ok bool) {
-	last := len(r.marks) - 1
-	if last < 1 {
+func (r *pgbenchResult) kernelMicros() (_ float64, ok bool) {
+	if len(r.marks) < 2 {
 		return 0, false
 	}
-	transactions, _ := between(r.marks, 0, last)
-	return float64((r.marks[last].kernel - r.marks[0].kernel).Nanoseconds()) / 1000 / transactions, true
+	transactions, _, kernel := between(r.marks, 0, len(r.marks)-1)
+	return micros(kernel) / transactions, true
 }
 
 // cpuMicros returns the pooler's CPU time per transaction in µs. It is
@@ -100,7 +97,7 @@ func (r *pgbenchResult) kernelMicros() (micros float64, ok bool) {
 func (r *pgbenchResult) cpuMicros() float64 {
 	transactions, cpu := float64(r.transactions), r.wholeCPU
 	if len(r.marks) >= 2 {
-		transactions, cpu = between(r.marks, 0, len(r.marks)-1)
+		transactions, cpu, _ = between(r.marks, 0, len(r.marks)-1)
 	}
-	return float64(cpu.Nanoseconds()) / 1000 / transactions
+	return micros(cpu) / transactions
 }

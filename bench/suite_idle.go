@@ -144,7 +144,7 @@ func (b *bench) settled(ctx context.Context, t *target) (int64, error) {
 	start := time.Now()
 	since, last := start, int64(0)
 	for {
-		if _, err := t.cpu(); err != nil { // it has ended
+		if _, err := t.cpuOrNone(); err != nil { // it has ended
 			return 0, err
 		}
 		now, err := residentBytes(t.proc.PID())

@@ -45,14 +45,13 @@ func runSaturationSuite(ctx context.Context, b *bench, result *SuiteResult) erro
 	return b.eachVariant(ctx, false, func(variant string, targets []*target) error {
 		for _, name := range names {
 			mode, how, _ := strings.Cut(name, ", ")
-			load := pgbenchRun{mode: mode, clients: clients, apart: how == "apart", sampling: 1}
+			load := pgbenchRun{mode: mode, clients: clients, seconds: b.options.seconds, apart: how == "apart", sampling: 1}
 			if how == slowQuery {
 				load.script = "SELECT pg_sleep(0.005)\n"
 			}
 			samples, err := rounds(ctx, b, fmt.Sprintf("saturation %s %s", variant, name), targets, targetName,
 				func(ctx context.Context, t *target, round int) (figures, error) {
 					run := load
-					run.seconds = b.options.seconds
 					if round == 0 {
 						run.seconds = min(run.seconds, 3)
 					}

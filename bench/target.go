@@ -133,14 +133,23 @@ func (t *target) stop() {
 	}
 }
 
-// cpu returns the CPU time that the pooler has used so far. It is an error if
-// it has ended.
-func (t *target) cpu() (time.Duration, error) {
+// cpuOrNone returns the CPU time that the pooler has used so far, and 0 for
+// PostgreSQL, whose many processes are not what is compared. It is an error if the
+// pooler has ended.
+func (t *target) cpuOrNone() (time.Duration, error) { return t.spent(cpuTime) }
+
+// kernelOrNone is how much of cpuOrNone was spent in the kernel.
+func (t *target) kernelOrNone() (time.Duration, error) { return t.spent(kernelTime) }
+
+func (t *target) spent(clock func(pid int) (time.Duration, error)) (time.Duration, error) {
+	if t.proc == nil {
+		return 0, nil
+	}
 	select {
 	case <-t.proc.Done():
 		return 0, fmt.Errorf("%s has ended (%v)%s", t.name, t.proc.Wait(), t.logTail())
 	default:
-		return cpuTime(t.proc.PID())
+		return clock(t.proc.PID())
 	}
 }
 
@@ -153,13 +162,4 @@ func (t *target) logTail() string {
 	const lines = 5
 	all := strings.Split(strings.TrimSpace(string(log)), "\n")
 	return "; its log ends: " + strings.Join(all[max(0, len(all)-lines):], " | ")
-}
-
-// cpuOrNone is cpu, and 0 for PostgreSQL, whose many processes are not what is
-// compared.
-func (t *target) cpuOrNone() (time.Duration, error) {
-	if t.proc == nil {
-		return 0, nil
-	}
-	return t.cpu()
 }
