@@ -93,20 +93,28 @@ func (c *client) start(e endpoint) error {
 const sslRequest = 80877103
 
 func (c *client) startTLS(config *tls.Config) error {
+	if err := askTLS(c.conn); err != nil {
+		return err
+	}
+	conn := tls.Client(c.conn, config)
+	c.conn = conn
+	return conn.Handshake()
+}
+
+// askTLS returns when a server is ready for a TLS handshake.
+func askTLS(server net.Conn) error {
 	request := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, sslRequest)
-	if _, err := c.conn.Write(request); err != nil {
+	if _, err := server.Write(request); err != nil {
 		return err
 	}
 	var answer [1]byte
-	if _, err := io.ReadFull(c.conn, answer[:]); err != nil {
+	if _, err := io.ReadFull(server, answer[:]); err != nil {
 		return err
 	}
 	if answer[0] != 'S' {
 		return errors.New("no TLS here")
 	}
-	conn := tls.Client(c.conn, config)
-	c.conn = conn
-	return conn.Handshake()
+	return nil
 }
 
 // The codes of an authentication request.

@@ -26,8 +26,8 @@ func main() {
 // run is main with its surroundings as parameters: tables go to stdout,
 // progress to stderr.
 func run(args []string, stdout, stderr io.Writer) error {
-	if len(args) == 3 && args[0] == relayCommand {
-		return runRelay(args[1], args[2])
+	if len(args) == 4 && args[0] == relayCommand {
+		return runRelay(args[1], args[2], args[3])
 	}
 	o, err := parseOptions(args, stderr)
 	if err != nil {

@@ -14,6 +14,8 @@ type mark struct {
 	tps    float64       // since the report before
 	cpu    time.Duration // of the pooler since its start; 0 without a pooler
 	kernel time.Duration // of cpu, in the kernel
+
+	machine time.Duration // of all processes since the machine started
 }
 
 // progressWatch takes pgbench's stderr, and looks at the pooler whenever
@@ -65,39 +67,46 @@ func (w *progressWatch) line(now time.Time, line string) {
 		w.err = errors.Join(w.err, err)
 		return
 	}
-	w.marks = append(w.marks, mark{now, tps, cpu, kernel})
+	machine, err := machineTime()
+	if err != nil {
+		w.err = errors.Join(w.err, err)
+		return
+	}
+	w.marks = append(w.marks, mark{now, tps, cpu, kernel, machine})
 	if w.started != nil && len(w.marks) == 1 {
 		w.started()
 	}
 }
 
-// between returns the transactions and the pooler's CPU time between two
-// marks.
-func between(marks []mark, from, to int) (transactions float64, cpu, kernel time.Duration) {
-	for i := from + 1; i <= to; i++ {
-		transactions += marks[i].tps * marks[i].at.Sub(marks[i-1].at).Seconds()
-	}
-	return transactions, marks[to].cpu - marks[from].cpu, marks[to].kernel - marks[from].kernel
+// work is what was done in a part of a run.
+type work struct {
+	transactions         float64
+	cpu, kernel, machine time.Duration // as in mark
 }
 
-// kernelMicros returns how much of cpuMicros was spent in the kernel. ok is false
-// for a run too short to tell.
-func (r *pgbenchResult) kernelMicros() (_ float64, ok bool) {
+// work is measured from the first progress report to the last, so that the
+// logins of hundreds of clients are not in it. ok is false for a run too short for
+// two reports.
+func (r *pgbenchResult) work() (_ work, ok bool) {
 	if len(r.marks) < 2 {
-		return 0, false
+		return work{}, false
 	}
-	transactions, _, kernel := between(r.marks, 0, len(r.marks)-1)
-	return micros(kernel) / transactions, true
+	first, last := r.marks[0], r.marks[len(r.marks)-1]
+	w := work{cpu: last.cpu - first.cpu, kernel: last.kernel - first.kernel, machine: last.machine - first.machine}
+	for i, m := range r.marks[1:] {
+		w.transactions += m.tps * m.at.Sub(r.marks[i].at).Seconds()
+	}
+	return w, true
 }
 
-// cpuMicros returns the pooler's CPU time per transaction in µs. It is
-// measured from the first progress report to the last, so that the logins of
-// hundreds of clients are not in it; in a run too short for two reports they
-// are.
+// per returns the share of one transaction in µs.
+func (w work) per(d time.Duration) float64 { return micros(d) / w.transactions }
+
+// cpuMicros returns the pooler's CPU time per transaction in µs, with the logins
+// in a run that is too short to leave them out.
 func (r *pgbenchResult) cpuMicros() float64 {
-	transactions, cpu := float64(r.transactions), r.wholeCPU
-	if len(r.marks) >= 2 {
-		transactions, cpu, _ = between(r.marks, 0, len(r.marks)-1)
+	if w, ok := r.work(); ok {
+		return w.per(w.cpu)
 	}
-	return micros(cpu) / transactions
+	return micros(r.wholeCPU) / float64(r.transactions)
 }

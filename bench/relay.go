@@ -1,8 +1,11 @@
 package main
 
 import (
+	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -12,15 +15,31 @@ import (
 	"github.com/pgvalet/pgvalet/backend/evloop"
 )
 
-// relayCommand makes this program a relay: relay LISTEN TO.
+// relayCommand makes this program a relay: relay VARIANT LISTEN TO.
 const relayCommand = "relay"
 
-// runRelay takes connections and carries their bytes to one of its own, one
+// relay takes connections and carries their bytes to one of its own, one
 // for each, on one event loop: what pgvalet does with the sockets, and nothing
-// of what it does with their content. It ends with a signal.
-func runRelay(listen, to string) error {
-	loop, err := evloop.New(0, nil)
-	if err != nil {
+// of what it does with their content.
+type relay struct {
+	loop *evloop.Loop
+	to   string
+	tls  *tls.Config // of evloop.ServerTLS, for clients; nil: no TLS on either side
+}
+
+// runRelay is a relay until a signal ends it. With TLS it needs the stage's
+// files where it is started.
+func runRelay(variant, listen, to string) error {
+	r := &relay{to: to}
+	if variant == tlsVariant {
+		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			return err
+		}
+		r.tls = evloop.ServerTLS(&tls.Config{Certificates: []tls.Certificate{cert}})
+	}
+	var err error
+	if r.loop, err = evloop.New(0, nil); err != nil {
 		return err
 	}
 	ln, err := net.Listen("tcp", listen)
@@ -33,7 +52,7 @@ func runRelay(listen, to string) error {
 	running.Go(func() {
 		<-stop
 		ln.Close()
-		loop.Stop()
+		r.loop.Stop()
 	})
 	running.Go(func() {
 		for {
@@ -41,37 +60,75 @@ func runRelay(listen, to string) error {
 			if err != nil {
 				return // closed
 			}
-			if err := relayTo(loop, conn, to); err != nil {
+			if err := r.take(conn); err != nil {
 				fmt.Fprintln(os.Stderr, "relay: "+err.Error())
 			}
 		}
 	})
-	err = loop.Run()
+	err = r.loop.Run()
 	running.Wait()
 	return err
 }
 
-func relayTo(loop *evloop.Loop, client net.Conn, to string) error {
-	server, err := net.Dial("tcp", to)
+// take connects a client with a server. The next client waits meanwhile.
+func (r *relay) take(client net.Conn) error {
+	server, err := net.Dial("tcp", r.to)
 	if err != nil {
 		client.Close()
 		return err
 	}
-	var ends [2]*relayEnd
-	for i, conn := range []net.Conn{client, server} {
-		s, err := evloop.NewTransport(conn).Detach(nil)
-		if err != nil {
-			return err
-		}
-		ends[i] = &relayEnd{stream: s}
+	a, err := r.end(client, r.acceptTLS)
+	if err != nil {
+		server.Close()
+		return err
 	}
-	ends[0].other, ends[1].other = ends[1], ends[0]
-	for _, e := range ends {
-		if err := loop.Attach(e.stream, e); err != nil {
-			return err
+	b, err := r.end(server, r.startTLS)
+	if err != nil {
+		a.stream.Close()
+		return err
+	}
+	a.other, b.other = b, a
+	// The server first: it says nothing before the client does.
+	return errors.Join(r.loop.Attach(b.stream, b), r.loop.Attach(a.stream, a))
+}
+
+// end makes conn, which it owns, one end of a relay.
+func (r *relay) end(conn net.Conn, secure func(net.Conn, *evloop.Transport) (evloop.TLSConn, error)) (*relayEnd, error) {
+	t := evloop.NewTransport(conn)
+	var secured evloop.TLSConn
+	if r.tls != nil {
+		var err error
+		if secured, err = secure(conn, t); err != nil {
+			conn.Close()
+			return nil, err
 		}
 	}
-	return nil
+	s, err := t.Detach(secured)
+	if err != nil {
+		return nil, err
+	}
+	return &relayEnd{stream: s}, nil
+}
+
+func (r *relay) acceptTLS(client net.Conn, t *evloop.Transport) (evloop.TLSConn, error) {
+	var request [8]byte
+	if _, err := io.ReadFull(client, request[:]); err != nil {
+		return nil, err
+	}
+	if code := binary.BigEndian.Uint32(request[4:]); code != sslRequest {
+		return nil, fmt.Errorf("request %d instead of one for TLS", code)
+	}
+	if _, err := client.Write([]byte{'S'}); err != nil {
+		return nil, err
+	}
+	return t.Server(r.tls)
+}
+
+func (r *relay) startTLS(server net.Conn, t *evloop.Transport) (evloop.TLSConn, error) {
+	if err := askTLS(server); err != nil {
+		return nil, err
+	}
+	return t.Client(clientTLS())
 }
 
 // relayEnd is one of the two connections that belong together.

@@ -109,7 +109,10 @@ func markdown(files []string, all []*Results) string {
 }
 
 // programTitles are the names of targets in prose.
-var programTitles = map[string]string{otherKind: "other pgvalet", pgbouncerKind: "PgBouncer", directKind: "no pooler", besideKind: "no pooler, storm elsewhere"}
+var programTitles = map[string]string{
+	otherKind: "other pgvalet", pgbouncerKind: "PgBouncer", directKind: "no pooler",
+	besideKind: "no pooler, storm elsewhere", relayBesideKind: "relay, storm elsewhere",
+}
 
 func titleOf(target string) string {
 	if title, ok := programTitles[target]; ok {

@@ -42,8 +42,8 @@ func poolerSettings(variant string) []setting {
 	}
 	return append(s,
 		setting{"client_tls_sslmode", "require"},
-		setting{"client_tls_cert_file", "server.crt"},
-		setting{"client_tls_key_file", "server.key"},
+		setting{"client_tls_cert_file", certFile},
+		setting{"client_tls_key_file", keyFile},
 		setting{"server_tls_sslmode", "verify-ca"},
 		setting{"server_tls_ca_file", "ca.crt"})
 }

@@ -84,6 +84,12 @@ func setStage(ctx context.Context, o *options) (_ *stage, err error) {
 	return s, s.load(ctx, o.scale())
 }
 
+// The certificate that everything with TLS has.
+const (
+	certFile = "server.crt"
+	keyFile  = "server.key"
+)
+
 // writeFiles writes what every pooler reads. The clients' secret is the one
 // that PostgreSQL has stored.
 func (s *stage) writeFiles(ctx context.Context, ca *backendtest.CA, cert *backendtest.Certificate) error {
@@ -98,8 +104,8 @@ func (s *stage) writeFiles(ctx context.Context, ca *backendtest.CA, cert *backen
 	}
 	return errors.Join(
 		s.write("ca.crt", string(ca.PEM())),
-		s.write("server.crt", string(cert.CertPEM)),
-		s.write("server.key", string(cert.KeyPEM)),
+		s.write(certFile, string(cert.CertPEM)),
+		s.write(keyFile, string(cert.KeyPEM)),
 		s.write("userlist.txt", fmt.Sprintf("%q %q\n", userName, secret)))
 }
 

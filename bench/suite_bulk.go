@@ -61,14 +61,12 @@ func runBulkSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 		{"wide SELECT", selectWide},
 	}
 	return b.eachVariant(ctx, true, func(variant string, targets []*target) error {
-		if variant == plainVariant { // the floor, see floorSuite
-			relay, err := b.startRelay(ctx)
-			if err != nil {
-				return err
-			}
-			defer relay.stop()
-			targets = append(targets, relay)
+		relay, err := b.startRelay(ctx, variant) // the floor, see floorSuite
+		if err != nil {
+			return err
 		}
+		defer relay.stop()
+		targets = append(targets, relay)
 		for _, j := range jobs {
 			samples, err := rounds(ctx, b, fmt.Sprintf("bulk %s %s", variant, j.name), targets, targetName,
 				func(ctx context.Context, t *target, round int) (figures, error) {

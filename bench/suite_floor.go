@@ -23,39 +23,41 @@ var floorSuite = suite{
 		{key: "tps", title: "transactions/s"},
 		{key: "cpu_us_per_tx", title: "CPU µs/transaction", digits: 1, cost: true},
 		{key: "kernel_us_per_tx", title: "of it in the kernel", digits: 1, cost: true},
+		{key: "machine_us_per_tx", title: "all processes' CPU µs/transaction", digits: 1, cost: true},
 	},
 	run: runFloorSuite,
 }
 
 func runFloorSuite(ctx context.Context, b *bench, result *SuiteResult) error {
-	targets, err := b.startAll(ctx, plainVariant, false)
-	if err != nil {
-		return err
-	}
-	defer func() { stopAll(targets) }()
-	relay, err := b.startRelay(ctx)
-	if err != nil {
-		return err
-	}
-	targets = append(targets, relay)
+	return b.eachVariant(ctx, false, func(variant string, targets []*target) error {
+		relay, err := b.startRelay(ctx, variant)
+		if err != nil {
+			return err
+		}
+		defer relay.stop()
+		return b.floorCases(ctx, variant, append(targets, relay), result)
+	})
+}
+
+func (b *bench) floorCases(ctx context.Context, variant string, targets []*target, result *SuiteResult) error {
 	for _, mode := range b.options.modes {
 		for _, clients := range b.options.clients {
 			if clients > 100 {
 				continue // the relay needs a server for each
 			}
 			name := fmt.Sprintf("%s, %d clients", mode, clients)
-			samples, err := b.pgbenchRounds(ctx, "floor "+name, targets, mode, clients)
+			samples, err := b.pgbenchRounds(ctx, fmt.Sprintf("floor %s %s", variant, name), targets, mode, clients)
 			if err != nil {
 				return err
 			}
-			result.add(Case{Name: name, Variant: plainVariant, Samples: samples})
+			result.add(Case{Name: name, Variant: variant, Samples: samples})
 		}
 	}
 	return nil
 }
 
 // startRelay runs this program as a relay to PostgreSQL. The caller stops it.
-func (s *stage) startRelay(ctx context.Context) (*target, error) {
+func (s *stage) startRelay(ctx context.Context, variant string) (*target, error) {
 	if s.programs[relayKind] == "" {
 		self, err := os.Executable()
 		if err != nil {
@@ -69,9 +71,9 @@ func (s *stage) startRelay(ctx context.Context) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := s.newTarget(relayKind, port, plainVariant)
-	cmd := exec.Command(s.programs[relayKind], relayCommand, t.endpoint.addr, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.pg.Port)))
-	cmd.Stderr = os.Stderr
+	t := s.newTarget(relayKind, port, variant)
+	cmd := exec.Command(s.programs[relayKind], relayCommand, variant, t.endpoint.addr, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.pg.Port)))
+	cmd.Dir, cmd.Stderr = s.dir, os.Stderr
 	if t.proc, err = startProcess(cmd, s.credential); err != nil {
 		return nil, err
 	}

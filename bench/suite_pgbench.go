@@ -15,6 +15,7 @@ var pgbenchSuite = suite{
 		{key: "tps", title: "transactions/s", plot: true},
 		{key: "cpu_us_per_tx", title: "pooler CPU µs/transaction", digits: 1, cost: true, plot: true},
 		{key: "kernel_us_per_tx", title: "of it in the kernel", digits: 1, cost: true},
+		{key: "machine_us_per_tx", title: "all processes' CPU µs/transaction", digits: 1, cost: true},
 		{key: "p50_ms", title: "p50 ms", digits: 3, cost: true},
 		{key: "p99_ms", title: "p99 ms", digits: 3, cost: true},
 		{key: "p999_ms", title: "p99.9 ms", digits: 3, cost: true},
@@ -74,11 +75,15 @@ func (b *bench) pgbenchRounds(ctx context.Context, label string, targets []*targ
 // figures returns what a run tells of its target.
 func (r *pgbenchResult) figures(t *target) figures {
 	f := figures{"tps": r.tps}
+	w, long := r.work()
 	if t.proc != nil {
 		f["cpu_us_per_tx"] = r.cpuMicros()
-		if micros, ok := r.kernelMicros(); ok {
-			f["kernel_us_per_tx"] = micros
-		}
+	}
+	if t.proc != nil && long {
+		f["kernel_us_per_tx"] = w.per(w.kernel)
+	}
+	if long {
+		f["machine_us_per_tx"] = w.per(w.machine)
 	}
 	if len(r.log) > 0 {
 		first, last := span(r.log)

@@ -42,15 +42,21 @@ const (
 )
 
 // runStormSuite measures over TLS only: without it a login is cheap. The last
-// target is the floor: the storm is pgvalet's, the steady clients are connected
-// to PostgreSQL and have no pooler at all. What they notice is that processors
-// are short.
+// two targets are the floor: the storm is pgvalet's, the steady clients have no
+// pooler at all, or a relay that the storm does not go through. What they notice
+// is that processors are short.
 func runStormSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 	targets, err := b.startAll(ctx, tlsVariant, true)
 	if err != nil {
 		return err
 	}
 	defer stopAll(targets)
+	relay, err := b.startRelay(ctx, tlsVariant)
+	if err != nil {
+		return err
+	}
+	defer relay.stop()
+	relay.name = relayBesideKind
 	beside := b.direct(tlsVariant)
 	beside.name = besideKind
 	refuge := targets[0]
@@ -63,10 +69,10 @@ func runStormSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 		if rate > 0 {
 			name = fmt.Sprintf("steady clients at %s transactions/s", decimal(float64(rate), 0))
 		}
-		samples, err := rounds(ctx, b, "storm "+name, append(slices.Clip(targets), beside), targetName,
+		samples, err := rounds(ctx, b, "storm "+name, append(slices.Clip(targets), beside, relay), targetName,
 			func(ctx context.Context, t *target, round int) (figures, error) {
 				s := storm{target: t, at: t, rate: rate, calm: max(1, b.options.seconds/2), length: b.options.seconds}
-				if t == beside {
+				if t == beside || t == relay {
 					s.at = refuge
 				}
 				if round == 0 {
@@ -234,7 +240,7 @@ func (s storm) figures(log []logLine, begin, middle, end moment, logins []float6
 		"steady_p99_ms_during":   percentile(during, 0.99),
 	}
 	f["steady_p99_ratio"] = f["steady_p99_ms_during"] / f["steady_p99_ms_before"]
-	if s.target.proc != nil {
+	if s.target.proc != nil && s.at == s.target {
 		each := micros(middle.pooler-begin.pooler) / float64(len(before))
 		all := micros(end.pooler - middle.pooler)
 		f["cpu_us_per_tx_before"] = each

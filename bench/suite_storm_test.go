@@ -26,7 +26,8 @@ func TestStormFigures(t *testing.T) {
 	for i := range logins {
 		logins[i] = float64(i + 1)
 	}
-	got := storm{target: &target{proc: new(backendtest.Process)}}.figures(log, begin, middle, end, logins)
+	pooler := &target{proc: new(backendtest.Process)}
+	got := storm{target: pooler, at: pooler}.figures(log, begin, middle, end, logins)
 	for key, want := range map[string]float64{
 		"logins_per_s":           25,
 		"login_p99_ms":           99,
@@ -43,8 +44,10 @@ func TestStormFigures(t *testing.T) {
 			t.Errorf("%s: %v, want %v", key, got[key], want)
 		}
 	}
-	direct := storm{target: &target{}}.figures(log, begin, middle, end, logins)
-	if _, ok := direct["cpu_us_per_login"]; ok {
-		t.Error("CPU time of a server that has no pooler")
+	direct := &target{}
+	for _, s := range []storm{{target: direct, at: direct}, {target: pooler, at: direct}} {
+		if got := s.figures(log, begin, middle, end, logins); got["cpu_us_per_login"] != 0 {
+			t.Errorf("%+v: the pooler's CPU time for logins that it did not have", s)
+		}
 	}
 }

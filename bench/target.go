@@ -23,11 +23,14 @@ const (
 	pgbouncerKind = "pgbouncer"
 	directKind    = "direct" // PostgreSQL without a pooler
 	relayKind     = "relay"  // this program: see relay.go
-	besideKind    = "beside" // PostgreSQL without a pooler, while pgvalet has the storm
+
+	// While pgvalet has the storm.
+	besideKind      = "beside"       // PostgreSQL without a pooler
+	relayBesideKind = "relay beside" // the relay
 )
 
 // targetOrder is the order of the targets in a table.
-var targetOrder = []string{pgvaletKind, otherKind, pgbouncerKind, directKind, besideKind, relayKind, "1 loop", "2 loops", "4 loops"}
+var targetOrder = []string{pgvaletKind, otherKind, pgbouncerKind, directKind, besideKind, relayBesideKind, relayKind, "1 loop", "2 loops", "4 loops"}
 
 // The variants of a suite.
 const (

@@ -25,6 +25,9 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(spent.Nano()), nil
 }
 
+// tick is the unit of times in /proc: USER_HZ is 100 wherever Linux runs.
+const tick = time.Second / 100
+
 // kernelTime returns how much of a process's CPU time was spent in the kernel, in
 // steps of 10 ms. Most kernels only look, at each tick of the clock, at what the
 // processor is doing: a share of seconds is good to a hundredth, one of less is not.
@@ -39,7 +42,6 @@ func kernelTime(pid int) (time.Duration, error) {
 // parseKernelTime returns stime, the 15th word of /proc/PID/stat. The second is a
 // name in parentheses that may have anything in it.
 func parseKernelTime(stat []byte) (time.Duration, error) {
-	const perSecond = 100 // USER_HZ
 	words := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(words) < 13 {
 		return 0, fmt.Errorf("stat of a process: %q", stat)
@@ -48,7 +50,40 @@ func parseKernelTime(stat []byte) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("stat of a process: %w", err)
 	}
-	return time.Duration(ticks) * (time.Second / perSecond), nil
+	return time.Duration(ticks) * tick, nil
+}
+
+// machineTime returns the CPU time that everything has used since the machine
+// started, in steps of 10 ms, counted as in kernelTime.
+func machineTime() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	return parseMachineTime(text)
+}
+
+// parseMachineTime adds up the first line of /proc/stat: user, nice, system,
+// [idle, iowait,] irq, softirq. What comes behind was used by other machines, or
+// is in user already (proc_stat(5)).
+func parseMachineTime(stat []byte) (time.Duration, error) {
+	line, _, _ := bytes.Cut(stat, []byte("\n"))
+	words := bytes.Fields(line)
+	if len(words) < 8 || string(words[0]) != "cpu" {
+		return 0, fmt.Errorf("/proc/stat: %q", line)
+	}
+	var busy time.Duration
+	for i, word := range words[1:8] {
+		const idle, iowait = 3, 4
+		ticks, err := strconv.ParseInt(string(word), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		if i != idle && i != iowait {
+			busy += time.Duration(ticks) * tick
+		}
+	}
+	return busy, nil
 }
 
 // residentBytes returns how much of a process is in memory (Rss in

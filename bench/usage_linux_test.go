@@ -106,6 +106,43 @@ func TestParseKernelTime(t *testing.T) {
 	}
 }
 
+// What this process uses is in what all use.
+func TestMachineTime(t *testing.T) {
+	in := func() (own, all time.Duration) {
+		t.Helper()
+		own, err := cpuTime(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all, err = machineTime(); err != nil {
+			t.Fatal(err)
+		}
+		return own, all
+	}
+	start, allStart := in()
+	now, all := in()
+	for ; now-start < 300*time.Millisecond; now, all = in() {
+		for range 1_000_000 {
+			sink++
+		}
+	}
+	if all-allStart < (now-start)/2 {
+		t.Errorf("%v of %v", all-allStart, now-start)
+	}
+}
+
+func TestParseMachineTime(t *testing.T) {
+	got, err := parseMachineTime([]byte("cpu  100 20 300 4000 50 6 7 80 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n"))
+	if err != nil || got != 4330*time.Millisecond {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "cpu 1 2 3", "cpu0 1 2 3 4 5 6 7", "cpu 1 2 3 4 5 6 x"} {
+		if got, err := parseMachineTime([]byte(bad)); err == nil {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
 // sink keeps the compiler from leaving the work out.
 var sink int
 

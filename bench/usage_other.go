@@ -4,14 +4,17 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
-var errLinuxOnly = errors.New("CPU time and memory of another process are measured on Linux only")
+var errLinuxOnly = fmt.Errorf("CPU time and memory are measured on Linux only: %w", errors.ErrUnsupported)
 
 func cpuTime(int) (time.Duration, error) { return 0, errLinuxOnly }
 
 func kernelTime(int) (time.Duration, error) { return 0, errLinuxOnly }
+
+func machineTime() (time.Duration, error) { return 0, errLinuxOnly }
 
 func residentBytes(int) (int64, error) { return 0, errLinuxOnly }
 
