@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// calmLook is how often giveBackMemory looks at what has been allocated.
+	// calmLook is how often tendMemory looks at what has been allocated.
 	calmLook = 2 * time.Second
 	// calmBytes is the most that a calm process allocates between two looks:
 	// some ten logins. Transactions allocate nothing.
@@ -17,40 +17,65 @@ const (
 	// worthBytes is what must have been allocated for a collection to be worth
 	// its time.
 	worthBytes = 4 << 20
+	// burstBytes is what may be allocated between two collections at least: some
+	// 250 logins over TLS.
+	burstBytes = 16 << 20
 )
 
-// giveBackMemory collects garbage once after each burst of logins, and returns
-// the memory to the system, until ctx ends. The Go collector waits until as
-// much garbage has piled up as there is in use: right for a program that
-// allocates all the time, while this one does at logins only, and would keep
-// what a burst of them has left for as long as the clients are idle.
+// tendMemory tells the Go collector when to run, until ctx ends. Left alone it
+// waits until as much garbage has piled up as there is in use. That is right for
+// a program that allocates all the time, while this one does at logins only:
 //
-// The alternative, a low GC percent, was measured: at 25 a login over TLS takes
-// half as much processor time again in the middle of a burst.
-func giveBackMemory(ctx context.Context) {
+//   - With few clients connected little is in use, and it would run for every 60
+//     logins over TLS. Each time it takes processors from transactions, and
+//     stops all threads twice, which lasts when the system lets one of them
+//     wait. So it gets room for garbage.
+//   - After a burst it would keep what that has left for as long as the clients
+//     are idle. So it collects once when a burst is over, and returns the memory
+//     to the system.
+func tendMemory(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return // whoever runs the process has other plans
 	}
 	tick := time.NewTicker(calmLook)
 	defer tick.Stop()
 	var c calm
+	percent := 0
 	for {
+		m := readMemory()
+		if p := collectorPercent(m.live); p != percent {
+			percent = p
+			debug.SetGCPercent(p)
+		}
+		if c.look(m.allocated) {
+			debug.FreeOSMemory()
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if c.look(allocated()) {
-				debug.FreeOSMemory()
-			}
 		}
 	}
 }
 
-// allocated returns how many bytes the process has allocated since it began.
-func allocated() uint64 {
-	sample := [...]metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample[:])
-	return sample[0].Value.Uint64()
+// memory is what the process does with its memory, in bytes.
+type memory struct {
+	allocated uint64 // since it began
+	live      uint64 // what the last collection left; 0 before the first
+}
+
+func readMemory() memory {
+	samples := [...]metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	metrics.Read(samples[:])
+	return memory{samples[0].Value.Uint64(), samples[1].Value.Uint64()}
+}
+
+// collectorPercent is how much garbage there may be for what is live, in percent
+// of it (debug.SetGCPercent): burstBytes, or as much again if that is more.
+func collectorPercent(live uint64) int {
+	// The collector never runs before 4 MB times the percentage.
+	const least = 4 << 20
+	return max(100, int(100*burstBytes/max(live, least)))
 }
 
 // calm notices that a burst of allocations is over.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"runtime"
+	"runtime/debug"
 	"testing"
 )
 
@@ -29,19 +31,38 @@ func TestCalm(t *testing.T) {
 	}
 }
 
-func TestAllocated(t *testing.T) {
-	before := allocated()
+func TestReadMemory(t *testing.T) {
+	before := readMemory()
 	b := make([]byte, 1<<20)
-	if after := allocated(); after < before+uint64(len(b)) {
-		t.Errorf("%d, and %d after a megabyte", before, after)
+	runtime.GC()
+	after := readMemory()
+	if after.allocated < before.allocated+uint64(len(b)) {
+		t.Errorf("%d, and %d after a megabyte", before.allocated, after.allocated)
+	}
+	if after.live < uint64(len(b)) || after.live > after.allocated {
+		t.Errorf("%d live with a megabyte in use", after.live)
+	}
+	runtime.KeepAlive(b)
+}
+
+func TestCollectorPercent(t *testing.T) {
+	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 4 << 20: 400, 8 << 20: 200, 16 << 20: 100, 1 << 40: 100} {
+		if got := collectorPercent(live); got != want {
+			t.Errorf("%d bytes live: %d", live, got)
+		}
 	}
 }
 
-func TestGiveBackMemoryEnds(t *testing.T) {
-	t.Setenv("GOGC", "")
-	ctx, cancel := context.WithCancel(context.Background())
+func TestTendMemory(t *testing.T) {
+	start := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(start)
+	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	giveBackMemory(ctx)
-	t.Setenv("GOGC", "50")
-	giveBackMemory(context.Background())
+	for gogc, want := range map[string]int{"": collectorPercent(readMemory().live), "50": 100} {
+		t.Setenv("GOGC", gogc)
+		tendMemory(ended)
+		if got := debug.SetGCPercent(100); got != want {
+			t.Errorf("GOGC=%q: %d percent, want %d", gogc, got, want)
+		}
+	}
 }

@@ -211,7 +211,7 @@ func (p *process) start(g *generation) error {
 	})
 	p.warn(g)
 	p.precompute(g)
-	p.running.Go(func() { giveBackMemory(p.ctx) })
+	p.running.Go(func() { tendMemory(p.ctx) })
 	for _, ln := range p.listeners.all() {
 		p.running.Go(func() {
 			serve := p.acceptor.Serve
