@@ -109,10 +109,6 @@ func (r pgbenchRun) run(ctx context.Context, s *stage, t *target) (*pgbenchResul
 	}
 
 	cmd := s.libpq(ctx, s.pgbench, t.port, t.variant, r.args(dir)...)
-	if t.name == relayKind || t.name == relayBesideKind {
-		// The relay has a certificate, and PostgreSQL does not see it.
-		cmd.Env = append(cmd.Env, "PGCHANNELBINDING=disable")
-	}
 	var stdout bytes.Buffer
 	watch := &progressWatch{target: t, started: r.started}
 	cmd.Stdout, cmd.Stderr = &stdout, watch

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/pgvalet/pgvalet/backend/evloop"
 )
@@ -88,12 +89,19 @@ func (r *relay) take(client net.Conn) error {
 		return err
 	}
 	a.other, b.other = b, a
-	// The server first: it says nothing before the client does.
-	return errors.Join(r.loop.Attach(b.stream, b), r.loop.Attach(a.stream, a))
+	// On the loop's goroutine, where nothing can come in between.
+	r.loop.Post(func(any) {
+		if err := errors.Join(r.loop.Attach(a.stream, a), r.loop.Attach(b.stream, b)); err != nil {
+			fmt.Fprintln(os.Stderr, "relay: "+err.Error())
+			a.close()
+		}
+	}, nil)
+	return nil
 }
 
 // end makes conn, which it owns, one end of a relay.
 func (r *relay) end(conn net.Conn, secure func(net.Conn, *evloop.Transport) (evloop.TLSConn, error)) (*relayEnd, error) {
+	conn.SetDeadline(time.Now().Add(clientPatience)) // for the handshake; a stream has none
 	t := evloop.NewTransport(conn)
 	var secured evloop.TLSConn
 	if r.tls != nil {

@@ -73,7 +73,7 @@ func (s *stage) startRelay(ctx context.Context, variant string) (*target, error)
 	}
 	t := s.newTarget(relayKind, port, variant)
 	cmd := exec.Command(s.programs[relayKind], relayCommand, variant, t.endpoint.addr, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.pg.Port)))
-	cmd.Dir, cmd.Stderr = s.dir, os.Stderr
+	cmd.Dir, cmd.Env, cmd.Stderr = s.dir, s.environment(), os.Stderr
 	if t.proc, err = startProcess(cmd, s.credential); err != nil {
 		return nil, err
 	}

@@ -75,15 +75,14 @@ func (b *bench) pgbenchRounds(ctx context.Context, label string, targets []*targ
 // figures returns what a run tells of its target.
 func (r *pgbenchResult) figures(t *target) figures {
 	f := figures{"tps": r.tps}
-	w, long := r.work()
 	if t.proc != nil {
 		f["cpu_us_per_tx"] = r.cpuMicros()
 	}
-	if t.proc != nil && long {
-		f["kernel_us_per_tx"] = w.per(w.kernel)
-	}
-	if long {
+	if w, ok := r.work(); ok {
 		f["machine_us_per_tx"] = w.per(w.machine)
+		if t.proc != nil {
+			f["kernel_us_per_tx"] = w.per(w.kernel)
+		}
 	}
 	if len(r.log) > 0 {
 		first, last := span(r.log)

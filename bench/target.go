@@ -92,8 +92,7 @@ func (s *stage) startPooler(ctx context.Context, kind, name, variant string, ext
 	cmd := exec.Command(s.programs[kind], config)
 	cmd.Dir = s.dir
 	cmd.Stdout, cmd.Stderr = log, log
-	// No GOGC, GOMAXPROCS or the like: measured is what is shipped.
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C", "TZ=UTC"}
+	cmd.Env = s.environment()
 	if t.proc, err = startProcess(cmd, s.credential); err != nil {
 		return nil, err
 	}
@@ -102,6 +101,12 @@ func (s *stage) startPooler(ctx context.Context, kind, name, variant string, ext
 		return nil, fmt.Errorf("start %s: %w%s", name, err, t.logTail())
 	}
 	return t, nil
+}
+
+// environment is what a pooler is started with: no GOGC, GOMAXPROCS or the like, as
+// measured is what is shipped.
+func (s *stage) environment() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C", "TZ=UTC"}
 }
 
 // ready returns when a client has got an answer.
