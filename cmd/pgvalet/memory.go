@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -17,8 +18,8 @@ const (
 	// worthBytes is what must have been allocated for a collection to be worth
 	// its time.
 	worthBytes = 4 << 20
-	// burstBytes is what may be allocated between two collections at least: some
-	// 250 logins over TLS.
+	// burstBytes is how much may be allocated, roughly, from one collection to the
+	// next: some 200 logins over TLS.
 	burstBytes = 16 << 20
 )
 
@@ -29,7 +30,7 @@ const (
 //   - With few clients connected little is in use, and it would run for every 60
 //     logins over TLS. Each time it takes processors from transactions, and
 //     stops all threads twice, which lasts when the system lets one of them
-//     wait. So it gets room for garbage.
+//     wait. So garbage gets room.
 //   - After a burst it would keep what that has left for as long as the clients
 //     are idle. So it collects once when a burst is over, and returns the memory
 //     to the system.
@@ -37,45 +38,50 @@ func tendMemory(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return // whoever runs the process has other plans
 	}
+	makeRoom(ctx)
 	tick := time.NewTicker(calmLook)
 	defer tick.Stop()
 	var c calm
-	percent := 0
 	for {
-		m := readMemory()
-		if p := collectorPercent(m.live); p != percent {
-			percent = p
-			debug.SetGCPercent(p)
-		}
-		if c.look(m.allocated) {
-			debug.FreeOSMemory()
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if c.look(metric("/gc/heap/allocs:bytes")) {
+				debug.FreeOSMemory()
+			}
 		}
 	}
 }
 
-// memory is what the process does with its memory, in bytes.
-type memory struct {
-	allocated uint64 // since it began
-	live      uint64 // what the last collection left; 0 before the first
+// makeRoom sets how much garbage there may be, now and after each collection until
+// ctx ends: the next one would let what came in during a burst count several times.
+func makeRoom(ctx context.Context) {
+	inUse := metric("/gc/heap/live:bytes") + metric("/gc/scan/stack:bytes") + metric("/gc/scan/globals:bytes")
+	debug.SetGCPercent(collectorPercent(inUse))
+	collected := new(struct{ *byte }) // a pointer, lest it share its memory with others
+	runtime.AddCleanup(collected, func(ctx context.Context) {
+		if ctx.Err() == nil {
+			makeRoom(ctx)
+		}
+	}, ctx)
 }
 
-func readMemory() memory {
-	samples := [...]metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
-	metrics.Read(samples[:])
-	return memory{samples[0].Value.Uint64(), samples[1].Value.Uint64()}
-}
-
-// collectorPercent is how much garbage there may be for what is live, in percent
-// of it (debug.SetGCPercent): burstBytes, or as much again if that is more.
-func collectorPercent(live uint64) int {
-	// The collector never runs before 4 MB times the percentage.
+// collectorPercent is how much garbage there may be for what the last collection
+// left, in percent of it (debug.SetGCPercent): burstBytes, or as much again if that is
+// more.
+func collectorPercent(inUse uint64) int {
+	// The collector does not run before there are 4 MB times the percentage, in use
+	// or not.
 	const least = 4 << 20
-	return max(100, int(100*burstBytes/max(live, least)))
+	return max(100, int(100*burstBytes/max(inUse, least)))
+}
+
+// metric returns one of the runtime's metrics that are numbers.
+func metric(name string) uint64 {
+	sample := [...]metrics.Sample{{Name: name}}
+	metrics.Read(sample[:])
+	return sample[0].Value.Uint64()
 }
 
 // calm notices that a burst of allocations is over.

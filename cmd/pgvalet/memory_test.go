@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 func TestCalm(t *testing.T) {
@@ -31,38 +32,46 @@ func TestCalm(t *testing.T) {
 	}
 }
 
-func TestReadMemory(t *testing.T) {
-	before := readMemory()
-	b := make([]byte, 1<<20)
-	runtime.GC()
-	after := readMemory()
-	if after.allocated < before.allocated+uint64(len(b)) {
-		t.Errorf("%d, and %d after a megabyte", before.allocated, after.allocated)
-	}
-	if after.live < uint64(len(b)) || after.live > after.allocated {
-		t.Errorf("%d live with a megabyte in use", after.live)
-	}
-	runtime.KeepAlive(b)
-}
-
 func TestCollectorPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 4 << 20: 400, 8 << 20: 200, 16 << 20: 100, 1 << 40: 100} {
-		if got := collectorPercent(live); got != want {
-			t.Errorf("%d bytes live: %d", live, got)
+	for inUse, want := range map[uint64]int{0: 400, 1 << 20: 400, 4 << 20: 400, 8 << 20: 200, 16 << 20: 100, 1 << 40: 100} {
+		if got := collectorPercent(inUse); got != want {
+			t.Errorf("%d bytes in use: %d", inUse, got)
 		}
 	}
 }
 
+// What comes into use counts from the next collection on, and not later.
+func TestMakeRoom(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(77))
+	makeRoom(t.Context())
+	becomes := func(what string, ok func(percent uint64) bool) {
+		t.Helper()
+		deadline := time.Now().Add(10 * time.Second)
+		for !ok(metric("/gc/gogc:percent")) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d percent", what, metric("/gc/gogc:percent"))
+			}
+			runtime.Gosched()
+		}
+	}
+	becomes("at the start", func(percent uint64) bool { return percent != 77 })
+	b := make([]byte, 64<<20)
+	runtime.GC()
+	becomes("with 64 MB in use", func(percent uint64) bool { return percent == 100 })
+	runtime.KeepAlive(b)
+	runtime.GC()
+	becomes("without them", func(percent uint64) bool { return percent > 100 })
+}
+
 func TestTendMemory(t *testing.T) {
-	start := debug.SetGCPercent(100)
-	defer debug.SetGCPercent(start)
-	ended, cancel := context.WithCancel(context.Background())
+	defer debug.SetGCPercent(debug.SetGCPercent(77))
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for gogc, want := range map[string]int{"": collectorPercent(readMemory().live), "50": 100} {
+	for _, gogc := range []string{"50", ""} {
 		t.Setenv("GOGC", gogc)
-		tendMemory(ended)
-		if got := debug.SetGCPercent(100); got != want {
-			t.Errorf("GOGC=%q: %d percent, want %d", gogc, got, want)
+		tendMemory(ctx)
+		if got := metric("/gc/gogc:percent"); (got != 77) != (gogc == "") {
+			t.Errorf("GOGC=%q: %d percent", gogc, got)
 		}
 	}
 }
