@@ -18,6 +18,18 @@ type mark struct {
 	machine time.Duration // of all processes since the machine started
 }
 
+// clocks reads what has been used up to now.
+func (m *mark) clocks(t *target) (err error) {
+	if m.cpu, err = t.cpuOrNone(); err != nil {
+		return err
+	}
+	if m.kernel, err = t.kernelOrNone(); err != nil {
+		return err
+	}
+	m.machine, err = machineTime()
+	return err
+}
+
 // progressWatch takes pgbench's stderr, and looks at the pooler whenever
 // pgbench reports progress.
 type progressWatch struct {
@@ -57,22 +69,12 @@ func (w *progressWatch) line(now time.Time, line string) {
 		w.err = errors.Join(w.err, err)
 		return
 	}
-	cpu, err := w.target.cpuOrNone()
-	if err != nil {
+	seen := mark{at: now, tps: tps}
+	if err := seen.clocks(w.target); err != nil {
 		w.err = errors.Join(w.err, err)
 		return
 	}
-	kernel, err := w.target.kernelOrNone()
-	if err != nil {
-		w.err = errors.Join(w.err, err)
-		return
-	}
-	machine, err := machineTime()
-	if err != nil {
-		w.err = errors.Join(w.err, err)
-		return
-	}
-	w.marks = append(w.marks, mark{now, tps, cpu, kernel, machine})
+	w.marks = append(w.marks, seen)
 	if w.started != nil && len(w.marks) == 1 {
 		w.started()
 	}

@@ -55,7 +55,8 @@ func tendMemory(ctx context.Context) {
 }
 
 // makeRoom sets how much garbage there may be, now and after each collection until
-// ctx ends: the next one would let what came in during a burst count several times.
+// ctx ends: a percentage from an earlier time would multiply what a burst of logins
+// has brought into use since.
 func makeRoom(ctx context.Context) {
 	inUse := metric("/gc/heap/live:bytes") + metric("/gc/scan/stack:bytes") + metric("/gc/scan/globals:bytes")
 	debug.SetGCPercent(collectorPercent(inUse))
