@@ -41,7 +41,7 @@ Usage:
 Suites, all by default:
   pgbench      short transactions: transactions/s, CPU per transaction, latencies
   bulk         COPY out, COPY in and a wide SELECT: MB/s, CPU per GB
-  idle         thousands of idle clients: resident memory per client, time to log all in
+  idle         thousands of idle clients: resident memory, time to log all in
   storm        clients that log in, ask once and leave, beside steady ones
   saturation   1,000 clients on 20 servers: throughput, tail latency, fairness
   connect      a login for each transaction (pgbench -C)

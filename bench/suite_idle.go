@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,12 +18,13 @@ var idleSuite = suite{
 	figures: []figure{
 		{key: "bytes_per_client", title: "resident bytes/client", cost: true, plot: true},
 		{key: "resident_mib", title: "resident MiB in all", digits: 1, cost: true},
+		{key: "peak_mib", title: "resident MiB at most", digits: 1, cost: true},
 		{key: "login_s", title: "seconds to log all in", digits: 2, cost: true, plot: true},
 	},
 	run: runIdleSuite,
 }
 
-// loginWorkers log in at the same time.
+// loginWorkers log in at the same time, unless all do.
 const loginWorkers = 16
 
 // filesBeside is how many open files a pooler or we need beside the clients.
@@ -33,6 +35,7 @@ func runIdleSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 	if err != nil {
 		return err
 	}
+	most := slices.Max(b.options.idle)
 	for _, variant := range b.options.variants {
 		for _, count := range b.options.idle {
 			if count+filesBeside > limit {
@@ -43,27 +46,44 @@ func runIdleSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 				result.note("%s idle clients were skipped: max_client_conn is %s here", decimal(float64(count), 0), decimal(maxClientConn, 0))
 				continue
 			}
-			name := decimal(float64(count), 0) + " clients"
-			samples, err := rounds(ctx, b, "idle "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
-				func(ctx context.Context, kind string, round int) (figures, error) {
-					if round == 0 {
-						return b.idle(ctx, kind, variant, min(count, 200))
-					}
-					return b.idle(ctx, kind, variant, count)
-				})
-			if err != nil {
+			if err := b.idleCase(ctx, result, variant, count, loginWorkers); err != nil {
 				return err
 			}
-			result.add(Case{Name: name, Variant: variant, Plot: true, Samples: samples})
+			if count < most {
+				continue
+			}
+			if err := b.idleCase(ctx, result, variant, count, count); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+// idleCase has count clients, of which atOnce log in at the same time.
+func (b *bench) idleCase(ctx context.Context, result *SuiteResult, variant string, count, atOnce int) error {
+	name := decimal(float64(count), 0) + " clients"
+	if atOnce == count {
+		name += ", all at once"
+	}
+	samples, err := rounds(ctx, b, "idle "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
+		func(ctx context.Context, kind string, round int) (figures, error) {
+			if round == 0 {
+				return b.idle(ctx, kind, variant, min(count, 200), atOnce)
+			}
+			return b.idle(ctx, kind, variant, count, atOnce)
+		})
+	if err != nil {
+		return err
+	}
+	result.add(Case{Name: name, Variant: variant, Plot: atOnce < count, Samples: samples})
 	return nil
 }
 
 // idle measures a fresh pooler, as what earlier clients have left behind in
 // memory must not count. The first few clients, with whom the servers come,
 // are not counted.
-func (b *bench) idle(ctx context.Context, kind, variant string, count int) (_ figures, err error) {
+func (b *bench) idle(ctx context.Context, kind, variant string, count, atOnce int) (_ figures, err error) {
 	t, err := b.startPooler(ctx, kind, kind, variant)
 	if err != nil {
 		return nil, err
@@ -79,7 +99,7 @@ func (b *bench) idle(ctx context.Context, kind, variant string, count int) (_ fi
 			}
 		}
 	}()
-	if err := t.loginAll(ctx, clients[:loginWorkers]); err != nil {
+	if err := t.loginAll(ctx, clients[:loginWorkers], loginWorkers); err != nil {
 		return nil, err
 	}
 	before, err := b.settled(ctx, t)
@@ -87,11 +107,15 @@ func (b *bench) idle(ctx context.Context, kind, variant string, count int) (_ fi
 		return nil, err
 	}
 	start := time.Now()
-	if err := t.loginAll(ctx, clients[loginWorkers:]); err != nil {
+	if err := t.loginAll(ctx, clients[loginWorkers:], atOnce); err != nil {
 		return nil, err
 	}
 	took := time.Since(start)
 	after, err := b.settled(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	peak, err := peakBytes(t.proc.PID())
 	if err != nil {
 		return nil, err
 	}
@@ -105,14 +129,15 @@ func (b *bench) idle(ctx context.Context, kind, variant string, count int) (_ fi
 		"bytes_per_client":    float64(after-before) / float64(count-loginWorkers),
 		"resident_mib_before": float64(before) / (1 << 20),
 		"resident_mib":        float64(after) / (1 << 20),
+		"peak_mib":            float64(peak) / (1 << 20),
 		"login_s":             took.Seconds(),
 	}, nil
 }
 
 // loginAll fills clients with ones that have run a query.
-func (t *target) loginAll(ctx context.Context, clients []*client) error {
+func (t *target) loginAll(ctx context.Context, clients []*client, atOnce int) error {
 	logins, loginCtx := errgroup.WithContext(ctx)
-	logins.SetLimit(loginWorkers)
+	logins.SetLimit(atOnce)
 	for i := range clients {
 		logins.Go(func() error {
 			if loginCtx.Err() != nil {

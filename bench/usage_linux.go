@@ -96,6 +96,15 @@ func residentBytes(pid int) (int64, error) {
 	return parseKiB(text, "Rss:")
 }
 
+// peakBytes returns the most that has been in memory of a process since it started.
+func peakBytes(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseKiB(text, "VmHWM:")
+}
+
 // parseKiB returns, in bytes, the value of the line "name  number kB" in a
 // file of /proc.
 func parseKiB(text []byte, name string) (int64, error) {

@@ -157,3 +157,22 @@ func TestResidentBytes(t *testing.T) {
 		t.Errorf("%d, %v", got, err)
 	}
 }
+
+// What is no longer in memory counts in the peak.
+func TestPeakBytes(t *testing.T) {
+	const size = 512 << 20 // more than the tests have otherwise
+	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Munmap(memory); err != nil {
+		t.Fatal(err)
+	}
+	now, err := residentBytes(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if peak, err := peakBytes(os.Getpid()); err != nil || peak < size || now > peak-size/2 {
+		t.Errorf("peak %d, now %d, %v", peak, now, err)
+	}
+}

@@ -18,4 +18,6 @@ func machineTime() (time.Duration, error) { return 0, errLinuxOnly }
 
 func residentBytes(int) (int64, error) { return 0, errLinuxOnly }
 
+func peakBytes(int) (int64, error) { return 0, errLinuxOnly }
+
 func describeMachine() Machine { return kernelOf() }
