@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,7 +23,7 @@ var idleSuite = suite{
 	run: runIdleSuite,
 }
 
-// loginWorkers log in at the same time, unless all do.
+// loginWorkers log in at the same time.
 const loginWorkers = 16
 
 // filesBeside is how many open files a pooler or we need beside the clients.
@@ -35,7 +34,6 @@ func runIdleSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 	if err != nil {
 		return err
 	}
-	most := slices.Max(b.options.idle)
 	for _, variant := range b.options.variants {
 		for _, count := range b.options.idle {
 			if count+filesBeside > limit {
@@ -46,44 +44,27 @@ func runIdleSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 				result.note("%s idle clients were skipped: max_client_conn is %s here", decimal(float64(count), 0), decimal(maxClientConn, 0))
 				continue
 			}
-			if err := b.idleCase(ctx, result, variant, count, loginWorkers); err != nil {
+			name := decimal(float64(count), 0) + " clients"
+			samples, err := rounds(ctx, b, "idle "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
+				func(ctx context.Context, kind string, round int) (figures, error) {
+					if round == 0 {
+						return b.idle(ctx, kind, variant, min(count, 200))
+					}
+					return b.idle(ctx, kind, variant, count)
+				})
+			if err != nil {
 				return err
 			}
-			if count < most {
-				continue
-			}
-			if err := b.idleCase(ctx, result, variant, count, count); err != nil {
-				return err
-			}
+			result.add(Case{Name: name, Variant: variant, Plot: true, Samples: samples})
 		}
 	}
-	return nil
-}
-
-// idleCase has count clients, of which atOnce log in at the same time.
-func (b *bench) idleCase(ctx context.Context, result *SuiteResult, variant string, count, atOnce int) error {
-	name := decimal(float64(count), 0) + " clients"
-	if atOnce == count {
-		name += ", all at once"
-	}
-	samples, err := rounds(ctx, b, "idle "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
-		func(ctx context.Context, kind string, round int) (figures, error) {
-			if round == 0 {
-				return b.idle(ctx, kind, variant, min(count, 200), atOnce)
-			}
-			return b.idle(ctx, kind, variant, count, atOnce)
-		})
-	if err != nil {
-		return err
-	}
-	result.add(Case{Name: name, Variant: variant, Plot: atOnce < count, Samples: samples})
 	return nil
 }
 
 // idle measures a fresh pooler, as what earlier clients have left behind in
 // memory must not count. The first few clients, with whom the servers come,
 // are not counted.
-func (b *bench) idle(ctx context.Context, kind, variant string, count, atOnce int) (_ figures, err error) {
+func (b *bench) idle(ctx context.Context, kind, variant string, count int) (_ figures, err error) {
 	t, err := b.startPooler(ctx, kind, kind, variant)
 	if err != nil {
 		return nil, err
@@ -99,7 +80,7 @@ func (b *bench) idle(ctx context.Context, kind, variant string, count, atOnce in
 			}
 		}
 	}()
-	if err := t.loginAll(ctx, clients[:loginWorkers], loginWorkers); err != nil {
+	if err := t.loginAll(ctx, clients[:loginWorkers]); err != nil {
 		return nil, err
 	}
 	before, err := b.settled(ctx, t)
@@ -107,7 +88,7 @@ func (b *bench) idle(ctx context.Context, kind, variant string, count, atOnce in
 		return nil, err
 	}
 	start := time.Now()
-	if err := t.loginAll(ctx, clients[loginWorkers:], atOnce); err != nil {
+	if err := t.loginAll(ctx, clients[loginWorkers:]); err != nil {
 		return nil, err
 	}
 	took := time.Since(start)
@@ -135,9 +116,9 @@ func (b *bench) idle(ctx context.Context, kind, variant string, count, atOnce in
 }
 
 // loginAll fills clients with ones that have run a query.
-func (t *target) loginAll(ctx context.Context, clients []*client, atOnce int) error {
+func (t *target) loginAll(ctx context.Context, clients []*client) error {
 	logins, loginCtx := errgroup.WithContext(ctx)
-	logins.SetLimit(atOnce)
+	logins.SetLimit(loginWorkers)
 	for i := range clients {
 		logins.Go(func() error {
 			if loginCtx.Err() != nil {
