@@ -89,20 +89,21 @@ func parseMachineTime(stat []byte) (time.Duration, error) {
 // residentBytes returns how much of a process is in memory (Rss in
 // /proc/PID/smaps_rollup, which is exact, where statm may lag behind).
 func residentBytes(pid int) (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	return parseKiB(text, "Rss:")
+	return readKiB(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Rss:")
 }
 
 // peakBytes returns the most that has been in memory of a process since it started.
 func peakBytes(pid int) (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return readKiB(fmt.Sprintf("/proc/%d/status", pid), "VmHWM:")
+}
+
+// readKiB is parseKiB of the file at path.
+func readKiB(path, name string) (int64, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	return parseKiB(text, "VmHWM:")
+	return parseKiB(text, name)
 }
 
 // parseKiB returns, in bytes, the value of the line "name  number kB" in a
@@ -126,10 +127,8 @@ func describeMachine() Machine {
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		m.CPU = parseCPUModel(text)
 	}
-	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
-		if n, err := parseKiB(text, "MemTotal:"); err == nil {
-			m.MemoryMiB = n >> 20
-		}
+	if n, err := readKiB("/proc/meminfo", "MemTotal:"); err == nil {
+		m.MemoryMiB = n >> 20
 	}
 	return m
 }
