@@ -42,6 +42,7 @@ Suites, all by default:
   pgbench      short transactions: transactions/s, CPU per transaction, latencies
   bulk         COPY out, COPY in and a wide SELECT: MB/s, CPU per GB
   idle         thousands of idle clients: resident memory, time to log all in
+  crowd        thousands of clients that log in at once: time, peak memory
   storm        clients that log in, ask once and leave, beside steady ones
   saturation   1,000 clients on 20 servers: throughput, tail latency, fairness
   connect      a login for each transaction (pgbench -C)
@@ -92,7 +93,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	list(&o.variants, "variants", "plain,tls", "without TLS, with TLS on both sides: a `list`", plainVariant, tlsVariant)
 	list(&o.modes, "modes", "simple,extended,prepared", "query modes of the suite pgbench, a `list`", "simple", "extended", "prepared")
 	counts(&o.clients, "clients", "1,8,64,500", "numbers of clients in the suite pgbench, a `list`")
-	counts(&o.idle, "idle-clients", "3000,10000", "numbers of clients in the suite idle, a `list`")
+	counts(&o.idle, "idle-clients", "3000,10000", "numbers of clients in the suites idle and crowd, a `list`")
 	flags.IntVar(&o.seconds, "seconds", 10, "length of a run")
 	flags.IntVar(&o.rounds, "rounds", 5, "runs of each target that count, after one that does not")
 	flags.DurationVar(&o.settle, "settle", 10*time.Second, "how long memory must stay the same to be taken for settled")

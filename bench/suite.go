@@ -20,7 +20,7 @@ func (s suite) allBases() []string { return append([]string{otherKind}, s.bases.
 
 // suites returns all suites in the order they run.
 func suites() []suite {
-	return []suite{pgbenchSuite, bulkSuite, idleSuite, stormSuite, saturationSuite, connectSuite, loopsSuite, floorSuite}
+	return []suite{pgbenchSuite, bulkSuite, idleSuite, crowdSuite, stormSuite, saturationSuite, connectSuite, loopsSuite, floorSuite}
 }
 
 // suiteNamed returns the suite of that name.

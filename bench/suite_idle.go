@@ -20,30 +20,8 @@ var idleSuite = suite{
 		{key: "peak_mib", title: "resident MiB at most", digits: 1, cost: true},
 		{key: "login_s", title: "seconds to log all in", digits: 2, cost: true, plot: true},
 	},
-	run: runIdleSuite,
-}
-
-// loginWorkers log in at the same time.
-const loginWorkers = 16
-
-// filesBeside is how many open files a pooler or we need beside the clients.
-const filesBeside = 200
-
-func runIdleSuite(ctx context.Context, b *bench, result *SuiteResult) error {
-	limit, err := raiseFileLimit()
-	if err != nil {
-		return err
-	}
-	for _, variant := range b.options.variants {
-		for _, count := range b.options.idle {
-			if count+filesBeside > limit {
-				result.note("%s idle clients were skipped: the limit on open files is %s (ulimit -Hn)", decimal(float64(count), 0), decimal(float64(limit), 0))
-				continue
-			}
-			if count > maxClientConn-filesBeside {
-				result.note("%s idle clients were skipped: max_client_conn is %s here", decimal(float64(count), 0), decimal(maxClientConn, 0))
-				continue
-			}
+	run: func(ctx context.Context, b *bench, result *SuiteResult) error {
+		return b.eachCrowd(result, func(variant string, count int) error {
 			name := decimal(float64(count), 0) + " clients"
 			samples, err := rounds(ctx, b, "idle "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
 				func(ctx context.Context, kind string, round int) (figures, error) {
@@ -56,10 +34,13 @@ func runIdleSuite(ctx context.Context, b *bench, result *SuiteResult) error {
 				return err
 			}
 			result.add(Case{Name: name, Variant: variant, Plot: true, Samples: samples})
-		}
-	}
-	return nil
+			return nil
+		})
+	},
 }
+
+// loginWorkers log in at the same time.
+const loginWorkers = 16
 
 // idle measures a fresh pooler, as what earlier clients have left behind in
 // memory must not count. The first few clients, with whom the servers come,
@@ -70,16 +51,7 @@ func (b *bench) idle(ctx context.Context, kind, variant string, count int) (_ fi
 		return nil, err
 	}
 	clients := make([]*client, count)
-	defer func() {
-		// The pooler first: thousands of connections that we close would
-		// keep their ports for a minute.
-		t.stop()
-		for _, c := range clients {
-			if c != nil {
-				c.drop()
-			}
-		}
-	}()
+	defer dismiss(t, clients)
 	if err := t.loginAll(ctx, clients[:loginWorkers]); err != nil {
 		return nil, err
 	}

@@ -131,7 +131,7 @@ func (r row) ratioCell(base string) string {
 	if !ok {
 		return "–"
 	}
-	return fmt.Sprintf("%.2f (%.2f)", q.ofMedians, q.ofPairs)
+	return fmt.Sprintf("%s (%s)", decimal(q.ofMedians, 2), decimal(q.ofPairs, 2))
 }
 
 // decimal writes a number with thousands separated.

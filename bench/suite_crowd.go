@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// crowdSuite is a fleet that comes all at once, as after a deployment.
+var crowdSuite = suite{
+	name:  "crowd",
+	title: "Thousands of clients log in at the same moment",
+	bases: []string{pgbouncerKind},
+	figures: []figure{
+		{key: "failed", title: "clients that failed", cost: true},
+		{key: "login_s", title: "seconds until all others are served", digits: 2, cost: true, plot: true},
+		{key: "login_p50_s", title: "p50 s", digits: 2, cost: true},
+		{key: "login_p99_s", title: "p99 s", digits: 2, cost: true},
+		{key: "cpu_us_per_login", title: "pooler CPU µs/login", cost: true},
+		{key: "peak_mib", title: "resident MiB at most", digits: 1, cost: true, plot: true},
+	},
+	run: func(ctx context.Context, b *bench, result *SuiteResult) error {
+		return b.eachCrowd(result, func(variant string, count int) error {
+			name := decimal(float64(count), 0) + " clients"
+			noted := make(map[string]bool) // kinds of which a failure was
+			samples, err := rounds(ctx, b, "crowd "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
+				func(ctx context.Context, kind string, round int) (figures, error) {
+					if round == 0 {
+						f, _, err := b.crowd(ctx, kind, variant, min(count, 200))
+						return f, err
+					}
+					f, failure, err := b.crowd(ctx, kind, variant, count)
+					if failure != nil && !noted[kind] {
+						noted[kind] = true
+						result.note("%s, %s, round %d: a client of %s failed: %v", variant, name, round, kind, failure)
+					}
+					return f, err
+				})
+			if err != nil {
+				return err
+			}
+			result.add(Case{Name: name, Variant: variant, Plot: true, Samples: samples})
+			return nil
+		})
+	},
+}
+
+// filesBeside is how many open files a pooler or we need beside the clients.
+const filesBeside = 200
+
+// eachCrowd runs cases with each number of clients that is asked for, in each
+// variant, if it is possible here.
+func (b *bench) eachCrowd(result *SuiteResult, run func(variant string, count int) error) error {
+	limit, err := raiseFileLimit()
+	if err != nil {
+		return err
+	}
+	for _, variant := range b.options.variants {
+		for _, count := range b.options.idle {
+			switch {
+			case count+filesBeside > limit:
+				result.note("%s clients were skipped: the limit on open files is %s (ulimit -Hn)", decimal(float64(count), 0), decimal(float64(limit), 0))
+			case count > maxClientConn-filesBeside:
+				result.note("%s clients were skipped: max_client_conn is %s here", decimal(float64(count), 0), decimal(maxClientConn, 0))
+			default:
+				if err := run(variant, count); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// crowd measures a fresh pooler. A client is served when it has logged in and
+// run a query; it stays then. It fails when one of the two takes longer than
+// clientPatience or is refused. One failure, if there is any, is returned.
+func (b *bench) crowd(ctx context.Context, kind, variant string, count int) (_ figures, failure, err error) {
+	t, err := b.startPooler(ctx, kind, kind, variant)
+	if err != nil {
+		return nil, nil, err
+	}
+	clients := make([]*client, count)
+	defer dismiss(t, clients)
+	before, err := t.cpuOrNone()
+	if err != nil {
+		return nil, nil, err
+	}
+	served := make([]float64, count) // seconds; 0: it was not
+	failures := make([]error, count)
+	begin := make(chan struct{})
+	var logins sync.WaitGroup
+	for i := range clients {
+		logins.Go(func() {
+			<-begin
+			start := time.Now()
+			c, err := t.endpoint.login(ctx)
+			if err == nil {
+				clients[i] = c
+				err = c.query("SELECT 1")
+			}
+			if failures[i] = err; err == nil {
+				served[i] = time.Since(start).Seconds()
+			}
+		})
+	}
+	close(begin)
+	logins.Wait()
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	after, err := t.cpuOrNone()
+	if err != nil {
+		return nil, nil, err
+	}
+	peak, err := peakBytes(t.proc.PID())
+	if err != nil {
+		return nil, nil, err
+	}
+	served = slices.DeleteFunc(served, func(s float64) bool { return s == 0 })
+	slices.Sort(served)
+	if i := slices.IndexFunc(failures, func(err error) bool { return err != nil }); i >= 0 {
+		failure = failures[i]
+	}
+	n := len(served)
+	if n == 0 {
+		return nil, nil, fmt.Errorf("%s has served nobody: %w", kind, failure)
+	}
+	return figures{
+		"failed":           float64(count - n),
+		"login_s":          served[n-1],
+		"login_p50_s":      percentile(served, 0.5),
+		"login_p99_s":      percentile(served, 0.99),
+		"cpu_us_per_login": micros(after-before) / float64(n),
+		"peak_mib":         float64(peak) / (1 << 20),
+	}, failure, nil
+}
+
+// dismiss ends a pooler and then its clients: thousands of connections that we
+// close first would keep their ports for a minute.
+func dismiss(t *target, clients []*client) {
+	t.stop()
+	for _, c := range clients {
+		if c != nil {
+			c.drop()
+		}
+	}
+}
