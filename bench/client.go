@@ -49,18 +49,15 @@ type client struct {
 const clientBuffer = 1024
 
 // login connects and returns a client that is ready for a query. The end of
-// ctx interrupts it, now and later. The caller closes it.
+// ctx closes its connection, now and later. The caller closes it.
 func (e endpoint) login(ctx context.Context) (*client, error) {
 	dialer := net.Dialer{Timeout: clientPatience}
 	conn, err := dialer.DialContext(ctx, "tcp", e.addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{conn: conn, release: context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })}
+	c := &client{conn: conn, release: context.AfterFunc(ctx, func() { conn.Close() })}
 	conn.SetDeadline(time.Now().Add(clientPatience))
-	if ctx.Err() != nil { // its AfterFunc may have come before the deadline
-		conn.SetDeadline(time.Unix(1, 0))
-	}
 	if err := c.start(e); err != nil {
 		c.drop()
 		return nil, fmt.Errorf("log in: %w", err)

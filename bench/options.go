@@ -120,6 +120,9 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	if o.smoke {
 		o.shrink()
 	}
+	if slices.Contains(o.suites, idleSuite.name) && slices.Min(o.idle) <= loginWorkers {
+		return nil, fmt.Errorf("-idle-clients start at %d in the suite idle", loginWorkers+1)
+	}
 	if o.seconds < 1 || o.rounds < 1 {
 		return nil, errors.New("-seconds and -rounds start at 1")
 	}

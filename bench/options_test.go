@@ -30,6 +30,7 @@ func TestParseOptionsRefuses(t *testing.T) {
 	t.Setenv("PGBOUNCER", "")
 	for _, args := range []string{
 		"-suites none", "-clients 0", "-clients 8,x", "-variants ssl", "-modes x", "-rounds 0", "-seconds 0", "x", "-render", "-pgbouncer ./nothing",
+		"-suites idle -idle-clients 16",
 	} {
 		if o, err := parseOptions(strings.Fields(args), io.Discard); err == nil {
 			t.Errorf("%s: %+v", args, o)

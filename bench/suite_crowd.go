@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -27,12 +26,16 @@ var crowdSuite = suite{
 			noted := make(map[string]bool) // kinds of which a failure was
 			samples, err := rounds(ctx, b, "crowd "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
 				func(ctx context.Context, kind string, round int) (figures, error) {
+					count := count
 					if round == 0 {
-						f, _, err := b.crowd(ctx, kind, variant, min(count, 200))
-						return f, err
+						count = min(count, 200)
 					}
 					f, failure, err := b.crowd(ctx, kind, variant, count)
-					if failure != nil && !noted[kind] {
+					switch {
+					case err != nil || failure == nil || noted[kind]:
+					case b.options.smoke:
+						err = failure
+					default:
 						noted[kind] = true
 						result.note("%s, %s, round %d: a client of %s failed: %v", variant, name, round, kind, failure)
 					}
@@ -46,6 +49,11 @@ var crowdSuite = suite{
 		})
 	},
 }
+
+// crowdBacklog is how many connections wait at the poolers' sockets to be
+// accepted. Their defaults differ, and the kernel lets a client whose connection
+// finds no room try again after a second.
+const crowdBacklog = 4096
 
 // filesBeside is how many open files a pooler or we need beside the clients.
 const filesBeside = 200
@@ -61,9 +69,9 @@ func (b *bench) eachCrowd(result *SuiteResult, run func(variant string, count in
 		for _, count := range b.options.idle {
 			switch {
 			case count+filesBeside > limit:
-				result.note("%s clients were skipped: the limit on open files is %s (ulimit -Hn)", decimal(float64(count), 0), decimal(float64(limit), 0))
+				result.note("%s, %s clients: skipped, as the limit on open files is %s (ulimit -Hn)", variant, decimal(float64(count), 0), decimal(float64(limit), 0))
 			case count > maxClientConn-filesBeside:
-				result.note("%s clients were skipped: max_client_conn is %s here", decimal(float64(count), 0), decimal(maxClientConn, 0))
+				result.note("%s, %s clients: skipped, as max_client_conn is %s here", variant, decimal(float64(count), 0), decimal(maxClientConn, 0))
 			default:
 				if err := run(variant, count); err != nil {
 					return err
@@ -74,11 +82,11 @@ func (b *bench) eachCrowd(result *SuiteResult, run func(variant string, count in
 	return nil
 }
 
-// crowd measures a fresh pooler. A client is served when it has logged in and
-// run a query; it stays then. It fails when one of the two takes longer than
-// clientPatience or is refused. One failure, if there is any, is returned.
+// crowd measures a fresh pooler. A client is served when it has connected, logged
+// in and run a query; it stays then. It fails when one of the three takes longer
+// than clientPatience or is refused. One failure, if there is any, is returned.
 func (b *bench) crowd(ctx context.Context, kind, variant string, count int) (_ figures, failure, err error) {
-	t, err := b.startPooler(ctx, kind, kind, variant)
+	t, err := b.startPooler(ctx, kind, kind, variant, setting{"listen_backlog", crowdBacklog})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,14 +96,14 @@ func (b *bench) crowd(ctx context.Context, kind, variant string, count int) (_ f
 	if err != nil {
 		return nil, nil, err
 	}
-	served := make([]float64, count) // seconds; 0: it was not
+	served := make([]float64, count) // seconds from start; 0: it was not
 	failures := make([]error, count)
+	var start time.Time
 	begin := make(chan struct{})
 	var logins sync.WaitGroup
 	for i := range clients {
 		logins.Go(func() {
 			<-begin
-			start := time.Now()
 			c, err := t.endpoint.login(ctx)
 			if err == nil {
 				clients[i] = c
@@ -106,6 +114,7 @@ func (b *bench) crowd(ctx context.Context, kind, variant string, count int) (_ f
 			}
 		})
 	}
+	start = time.Now()
 	close(begin)
 	logins.Wait()
 	if ctx.Err() != nil {
@@ -119,23 +128,26 @@ func (b *bench) crowd(ctx context.Context, kind, variant string, count int) (_ f
 	if err != nil {
 		return nil, nil, err
 	}
-	served = slices.DeleteFunc(served, func(s float64) bool { return s == 0 })
-	slices.Sort(served)
 	if i := slices.IndexFunc(failures, func(err error) bool { return err != nil }); i >= 0 {
 		failure = failures[i]
 	}
+	return crowdFigures(served, after-before, peak), failure, nil
+}
+
+// crowdFigures puts together what was seen. With nobody served there are no
+// times.
+func crowdFigures(served []float64, cpu time.Duration, peak int64) figures {
+	count := len(served)
+	served = slices.DeleteFunc(slices.Sorted(slices.Values(served)), func(s float64) bool { return s == 0 })
 	n := len(served)
-	if n == 0 {
-		return nil, nil, fmt.Errorf("%s has served nobody: %w", kind, failure)
+	f := figures{"failed": float64(count - n), "peak_mib": float64(peak) / (1 << 20)}
+	if n > 0 {
+		f["login_s"] = served[n-1]
+		f["login_p50_s"] = percentile(served, 0.5)
+		f["login_p99_s"] = percentile(served, 0.99)
+		f["cpu_us_per_login"] = micros(cpu) / float64(n)
 	}
-	return figures{
-		"failed":           float64(count - n),
-		"login_s":          served[n-1],
-		"login_p50_s":      percentile(served, 0.5),
-		"login_p99_s":      percentile(served, 0.99),
-		"cpu_us_per_login": micros(after-before) / float64(n),
-		"peak_mib":         float64(peak) / (1 << 20),
-	}, failure, nil
+	return f
 }
 
 // dismiss ends a pooler and then its clients: thousands of connections that we
