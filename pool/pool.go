@@ -249,11 +249,11 @@ func (p *Pool) nextWaiter() *Waiter {
 // grant gives a claimed, parked server to a waiter that has left the queue. mu
 // is held; loop is the one the caller runs on, nil for none.
 func (p *Pool) grant(w *Waiter, l *Lease, loop *evloop.Loop) {
-	now := time.Now()
 	if loop != nil {
-		now = loop.Now()
+		p.lend(l, w, loop.Now())
+	} else {
+		p.lend(l, w, time.Now())
 	}
-	p.lend(l, w, now)
 	w.lease = l
 	p.notify(w, loop)
 }
@@ -281,7 +281,7 @@ func (p *Pool) refuseAll(err error) {
 
 // dispatch lends idle servers to those who wait. mu is held.
 func (p *Pool) dispatch() {
-	for p.waiting.next() != nil && !p.paused {
+	for p.idle > 0 && p.waiting.next() != nil && !p.paused {
 		l := p.take(time.Now())
 		if l == nil {
 			return
