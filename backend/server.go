@@ -174,6 +174,18 @@ func (s *Server) TxStatus() byte { return s.tx }
 // Outstanding is how many requests have no answer yet.
 func (s *Server) Outstanding() int { return s.requests.len() }
 
+// Queries is how many ReadyForQuery the requests without an answer ask for.
+func (s *Server) Queries() int {
+	n := 0
+	for i := range s.requests.len() {
+		switch s.requests.at(i).kind {
+		case wire.Query, wire.Sync, wire.FunctionCall:
+			n++
+		}
+	}
+	return n
+}
+
 // CopyIn reports whether the server waits for CopyData.
 func (s *Server) CopyIn() bool { return s.copy.reading() }
 

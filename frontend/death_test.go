@@ -234,3 +234,30 @@ func TestManyClientsDie(t *testing.T) {
 
 // unlockAll is what a server whose client died is asked after the rollback.
 const unlockAll = "SELECT pg_catalog.pg_advisory_unlock_all()"
+
+// TestBeginOfTheDeadIsNotCancelled: what a client has sent behind a BEGIN would
+// be committed if that was cancelled.
+func TestBeginOfTheDeadIsNotCancelled(t *testing.T) {
+	gone := make(chan struct{})
+	idle, inTx := &pgproto3.ReadyForQuery{TxStatus: 'I'}, &pgproto3.ReadyForQuery{TxStatus: 'T'}
+	done := func(tag string) *pgproto3.CommandComplete { return &pgproto3.CommandComplete{CommandTag: []byte(tag)} }
+	// A cancel request would be one connection more than there are scripts for.
+	peer := backendtest.StartScript(t, backendtest.Script{
+		backendtest.Welcome(),
+		backendtest.Expect(query("begin")), backendtest.Expect(query("insert")), backendtest.Await(gone),
+		backendtest.Send(done("BEGIN"), inTx, done("INSERT 0 1"), inTx),
+		backendtest.Expect(query("ROLLBACK")), backendtest.Send(done("ROLLBACK"), idle),
+		backendtest.Expect(query(unlockAll)), backendtest.Send(done("SELECT 1"), idle),
+		backendtest.Expect(query("select 2")), backendtest.Send(done("SELECT 1"), idle),
+	})
+	r := startRig(t, peer.Addr(), "")
+	c, next := r.client(), r.client()
+	c.write(bytesOf(t, query("begin"), query("insert")))
+	r.await("a server", func() bool { return r.info().Active == 1 })
+	c.reset()
+	r.await("the end", func() bool { return r.info().Clients == 1 })
+	close(gone)
+	next.query("select 2")
+	next.want("C SELECT 1", "Z I")
+	r.awaitRest()
+}

@@ -187,7 +187,7 @@ func (l *Lease) Return(loop *evloop.Loop, query string) {
 
 // Abandon gives back a server whose client is gone or was sent away in the
 // middle of something. A query that is running is cancelled, at once if cancel
-// says so, else after cancel_wait_timeout; a transaction is rolled back, and
+// says so and no other follows it, else after cancel_wait_timeout; a transaction is rolled back, and
 // query ("" for none) run. If that takes longer than cancel_wait_timeout, or is
 // not possible, the server is closed.
 func (l *Lease) Abandon(loop *evloop.Loop, query string, cancel bool) {
@@ -197,6 +197,8 @@ func (l *Lease) Abandon(loop *evloop.Loop, query string, cancel bool) {
 		return
 	}
 	busy := s.TxStatus() == 0
+	// If a BEGIN is cancelled, what its client has sent behind it is committed.
+	cancel = cancel && s.Queries() <= 1
 	if s.Stream.Closed() || !s.Abandon() {
 		l.Destroy("client disconnect while server was not ready")
 		return
