@@ -77,6 +77,15 @@ func (q *requestQueue) clear() {
 	*q = requestQueue{}
 }
 
+// ends reports whether the answer to the request ends in ReadyForQuery.
+func (r *request) ends() bool {
+	switch r.kind {
+	case wire.Query, wire.Sync, wire.FunctionCall:
+		return true
+	}
+	return false
+}
+
 // extended reports whether the request belongs to the extended protocol, where
 // an error makes the server ignore everything up to the next Sync.
 func (r *request) extended() bool {

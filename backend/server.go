@@ -174,12 +174,11 @@ func (s *Server) TxStatus() byte { return s.tx }
 // Outstanding is how many requests have no answer yet.
 func (s *Server) Outstanding() int { return s.requests.len() }
 
-// Queries is how many ReadyForQuery the requests without an answer ask for.
+// Queries is how many of the requests without an answer end in ReadyForQuery.
 func (s *Server) Queries() int {
 	n := 0
 	for i := range s.requests.len() {
-		switch s.requests.at(i).kind {
-		case wire.Query, wire.Sync, wire.FunctionCall:
+		if s.requests.at(i).ends() {
 			n++
 		}
 	}

@@ -29,11 +29,8 @@ func (s *Server) Abandon() bool {
 // a Sync commits it: an error goes before.
 func (s *Server) finish() {
 	copying, ended := s.CopyIn(), s.tx != 0
-	if n := s.requests.len(); n > 0 && !copying {
-		switch s.requests.at(n - 1).kind {
-		case wire.Sync, wire.Query, wire.FunctionCall:
-			ended = true
-		}
+	if n := s.requests.len(); n > 0 && !copying && s.requests.at(n-1).ends() {
+		ended = true
 	}
 	ended = ended && !s.aborted
 	var b []byte

@@ -48,14 +48,7 @@ func (s *Server) Between() bool {
 	for n > 0 && s.requests.at(n-1).kind == wire.CopyDone {
 		n--
 	}
-	if n == 0 {
-		return true
-	}
-	switch s.requests.at(n - 1).kind {
-	case wire.Sync, wire.Query, wire.FunctionCall:
-		return true
-	}
-	return false
+	return n == 0 || s.requests.at(n-1).ends()
 }
 
 // NameSQL makes the name stand for want, or for nothing, on a server that owes
