@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -21,31 +22,21 @@ var crowdSuite = suite{
 		{key: "peak_mib", title: "resident MiB at most", digits: 1, cost: true, plot: true},
 	},
 	run: func(ctx context.Context, b *bench, result *SuiteResult) error {
-		return b.eachCrowd(result, func(variant string, count int) error {
-			name := decimal(float64(count), 0) + " clients"
-			noted := make(map[string]bool) // kinds of which a failure was
-			samples, err := rounds(ctx, b, "crowd "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
-				func(ctx context.Context, kind string, round int) (figures, error) {
-					count := count
-					if round == 0 {
-						count = min(count, 200)
-					}
-					f, failure, err := b.crowd(ctx, kind, variant, count)
-					switch {
-					case err != nil || failure == nil || noted[kind]:
-					case b.options.smoke:
-						err = failure
-					default:
-						noted[kind] = true
-						result.note("%s, %s, round %d: a client of %s failed: %v", variant, name, round, kind, failure)
-					}
-					return f, err
-				})
-			if err != nil {
-				return err
+		noted := make(map[string]bool) // cases and kinds of which a failure was
+		return b.crowdCases(ctx, result, func(ctx context.Context, kind, variant string, count, round int) (figures, error) {
+			f, failure, err := b.crowd(ctx, kind, variant, count)
+			if err != nil || failure == nil {
+				return f, err
 			}
-			result.add(Case{Name: name, Variant: variant, Plot: true, Samples: samples})
-			return nil
+			if b.options.smoke {
+				return nil, failure
+			}
+			what := fmt.Sprintf("%s, %s", variant, crowdName(count))
+			if !noted[what+kind] {
+				noted[what+kind] = true
+				result.note("%s, round %d: a client of %s failed: %v", what, round, kind, failure)
+			}
+			return f, nil
 		})
 	},
 }
@@ -58,6 +49,32 @@ const crowdBacklog = 4096
 // filesBeside is how many open files a pooler or we need beside the clients.
 const filesBeside = 200
 
+// firstCrowd is how many clients the round that is thrown away has at most.
+const firstCrowd = 200
+
+// crowdName names a case.
+func crowdName(count int) string { return decimal(float64(count), 0) + " clients" }
+
+// crowdCases measures each pooler with each crowd, a case for each. measure is
+// told the number of the round, 0 for the one that is thrown away.
+func (b *bench) crowdCases(ctx context.Context, result *SuiteResult, measure func(ctx context.Context, kind, variant string, count, round int) (figures, error)) error {
+	return b.eachCrowd(result, func(variant string, count int) error {
+		name := crowdName(count)
+		samples, err := rounds(ctx, b, result.Name+" "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
+			func(ctx context.Context, kind string, round int) (figures, error) {
+				if round == 0 {
+					return measure(ctx, kind, variant, min(count, firstCrowd), round)
+				}
+				return measure(ctx, kind, variant, count, round)
+			})
+		if err != nil {
+			return err
+		}
+		result.add(Case{Name: name, Variant: variant, Plot: true, Samples: samples})
+		return nil
+	})
+}
+
 // eachCrowd runs cases with each number of clients that is asked for, in each
 // variant, if it is possible here.
 func (b *bench) eachCrowd(result *SuiteResult, run func(variant string, count int) error) error {
@@ -69,9 +86,9 @@ func (b *bench) eachCrowd(result *SuiteResult, run func(variant string, count in
 		for _, count := range b.options.idle {
 			switch {
 			case count+filesBeside > limit:
-				result.note("%s, %s clients: skipped, as the limit on open files is %s (ulimit -Hn)", variant, decimal(float64(count), 0), decimal(float64(limit), 0))
+				result.note("%s, %s: skipped, as the limit on open files is %s (ulimit -Hn)", variant, crowdName(count), decimal(float64(limit), 0))
 			case count > maxClientConn-filesBeside:
-				result.note("%s, %s clients: skipped, as max_client_conn is %s here", variant, decimal(float64(count), 0), decimal(maxClientConn, 0))
+				result.note("%s, %s: skipped, as max_client_conn is %s here", variant, crowdName(count), decimal(maxClientConn, 0))
 			default:
 				if err := run(variant, count); err != nil {
 					return err

@@ -21,20 +21,8 @@ var idleSuite = suite{
 		{key: "login_s", title: "seconds to log all in", digits: 2, cost: true, plot: true},
 	},
 	run: func(ctx context.Context, b *bench, result *SuiteResult) error {
-		return b.eachCrowd(result, func(variant string, count int) error {
-			name := decimal(float64(count), 0) + " clients"
-			samples, err := rounds(ctx, b, "idle "+variant+" "+name, b.poolers(), func(kind string) string { return kind },
-				func(ctx context.Context, kind string, round int) (figures, error) {
-					if round == 0 {
-						return b.idle(ctx, kind, variant, min(count, 200))
-					}
-					return b.idle(ctx, kind, variant, count)
-				})
-			if err != nil {
-				return err
-			}
-			result.add(Case{Name: name, Variant: variant, Plot: true, Samples: samples})
-			return nil
+		return b.crowdCases(ctx, result, func(ctx context.Context, kind, variant string, count, _ int) (figures, error) {
+			return b.idle(ctx, kind, variant, count)
 		})
 	},
 }
