@@ -187,9 +187,9 @@ func (l *Lease) Return(loop *evloop.Loop, query string) {
 
 // Abandon gives back a server whose client is gone or was sent away in the
 // middle of something. A query that is running is cancelled, at once if cancel
-// says so and no other follows it, else after cancel_wait_timeout; a transaction is rolled back, and
-// query ("" for none) run. If that takes longer than cancel_wait_timeout, or is
-// not possible, the server is closed.
+// says so and no other follows it, else after cancel_wait_timeout; a transaction
+// is rolled back, and query ("" for none) run. If that takes longer than
+// cancel_wait_timeout, or is not possible, the server is closed.
 func (l *Lease) Abandon(loop *evloop.Loop, query string, cancel bool) {
 	s := l.Server
 	if l.Replication != backend.NoReplication {
